@@ -1,0 +1,446 @@
+//! The contract every protocol keeps.
+//!
+//! Each line is a property test that runs for every protocol:
+//!
+//! 1. The same bytes give the same questions, notes and output however they were cut.
+//! 2. Work per call is bounded by the bytes offered; nothing is scanned twice; nothing is copied to be parsed.
+//! 3. A length is checked against its limit before anything is reserved.
+//! 4. Nesting is a counter with a limit, not recursion.
+//! 5. Unknown is not malformed: it is refused by a written rule, in the peer's own words, never forwarded.
+//! 6. No clock, socket, log line with payload, or allocation per frame.
+//! 7. After an error: no more output than a refusal, and the same error for ever.
+//!
+//! ## Order of bytes
+//! What a call appends to the outbox for the side that `handle` was **not** reading from (the natural
+//! direction) goes out after every byte decided earlier in that direction and before the bytes its own
+//! [`Step`] forwards. What it appends for the side it **was** reading from (an answer) goes out as soon
+//! as no frame is half sent in that direction.
+
+use crate::{Fault, Refusal};
+
+/// One of the two peers of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The one that connected to us.
+    Client,
+    /// The database.
+    Backend,
+}
+
+impl Side {
+    /// The other one.
+    pub const fn other(self) -> Side {
+        match self {
+            Side::Client => Side::Backend,
+            Side::Backend => Side::Client,
+        }
+    }
+}
+
+/// Two caller-owned buffers a machine appends to. See the module text for their order.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Bytes for the client.
+    pub client: Vec<u8>,
+    /// Bytes for the database.
+    pub backend: Vec<u8>,
+}
+
+/// One protocol: the three machines of a session, and how one becomes the next.
+pub trait Protocol: 'static {
+    /// Metric label and config word.
+    const NAME: &'static str;
+    /// The port clients expect when none is given.
+    const PORT: u16;
+    /// Reads the client until it is known who wants what.
+    type Opening: Opening;
+    /// Signs in to the database.
+    type Login: Login;
+    /// Rules the frames of the session.
+    type Machine: Machine;
+
+    /// A machine for a fresh client connection.
+    fn opening() -> Self::Opening;
+    /// A machine that signs in to a fresh database connection as `user`, for the client that `opening`
+    /// has read. `seed` is fresh random bytes for nonces.
+    fn login(
+        opening: &Self::Opening,
+        user: &str,
+        database: &str,
+        tls: BackendTls,
+        credential: Credential,
+        seed: [u8; 32],
+    ) -> Self::Login;
+    /// The session machine. It begins by telling the client that it is signed in; `key` is ours.
+    fn machine(opening: Self::Opening, login: Self::Login, key: SessionKey, limits: Limits) -> Self::Machine;
+    /// A refusal for a client whose session never came to be, written whole to `out`.
+    fn refuse(opening: &mut Self::Opening, refusal: &Refusal<'_>, out: &mut Vec<u8>);
+    /// The ALPN name that a client must offer when it starts TLS at once.
+    const DIRECT_TLS_ALPN: Option<&'static [u8]>;
+}
+
+/// Bounds that configuration sets for a session machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest frame forwarded, in bytes (`limits.max_frame`). At most what the protocol can express.
+    pub frame_bytes_max: u64,
+    /// How much of a statement's text is shown to the caller, in bytes (`audit.query_text_max`). At most 64 KiB.
+    pub text_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { frame_bytes_max: 1 << 30, text_bytes_max: 64 * 1024 }
+    }
+}
+
+/// How TLS stands towards the database when a [`Login`] begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendTls {
+    /// No TLS at all (`tls.mode: off`).
+    Off,
+    /// TLS is required: the login asks for it in the protocol's own way.
+    Required,
+}
+
+/// What the gateway may present to the database. Debug shows no secret.
+#[derive(Clone)]
+pub enum Credential {
+    /// Nothing: the database trusts us, or the TLS client certificate is the proof.
+    None,
+    /// A password, for whatever the server asks for. Clear text only inside TLS.
+    Password(std::rc::Rc<str>),
+    /// A password, for SCRAM only: a server that asks for anything weaker is refused.
+    Scram(std::rc::Rc<str>),
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Credential::None => "None",
+            Credential::Password(_) => "Password(..)",
+            Credential::Scram(_) => "Scram(..)",
+        })
+    }
+}
+
+/// The cancel key we hand to the client in place of the database's own (protocol-notes 1.4).
+#[derive(Clone, Copy, Debug)]
+pub struct SessionKey {
+    /// Process id as shown to the client. Positive.
+    pub pid: u32,
+    /// Secret bytes. Clients of the old protocol get the first 4, others all.
+    pub secret: [u8; 32],
+}
+
+/// Reads a client until it is known who wants what. Lives on the cold path: it may allocate.
+pub trait Opening {
+    /// For protocols whose server speaks first. Others write nothing.
+    fn start(&mut self, out: &mut Vec<u8>);
+    /// `input` starts at the first byte not yet consumed; `tls` says whether it came through TLS.
+    fn handle<'a>(&mut self, input: &'a [u8], tls: bool, out: &mut Vec<u8>) -> Result<Opened<'a>, Fault>;
+}
+
+/// What the front of a connection turned out to be. `len` bytes of the input are consumed.
+#[must_use]
+#[derive(Debug)]
+pub enum Opened<'a> {
+    /// Undecided until `need` bytes are buffered.
+    Need {
+        /// Total bytes wanted, more than were offered.
+        need: usize,
+    },
+    /// Something was asked and answered in `out`; go on.
+    Answered {
+        /// Bytes consumed.
+        len: usize,
+    },
+    /// The client asked for TLS; `out` holds the answer, to be sent in the clear. Bytes after `len` are
+    /// an attack (threat-model T1) and end the connection.
+    StartTls {
+        /// Bytes consumed.
+        len: usize,
+    },
+    /// A TLS ClientHello stands at the front: start TLS now and require [`Protocol::DIRECT_TLS_ALPN`].
+    DirectTls,
+    /// Who wants what is known.
+    Startup {
+        /// Bytes consumed.
+        len: usize,
+        /// The request.
+        startup: Startup<'a>,
+    },
+    /// A cancel request: a connection of its own, never answered.
+    Cancel {
+        /// Bytes consumed.
+        len: usize,
+        /// Process id as we handed it out.
+        pid: u32,
+        /// Secret as we handed it out.
+        secret: &'a [u8],
+    },
+}
+
+/// A session asked for. Names are UTF-8 within the server's own length limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Startup<'a> {
+    /// Database user, or empty where the protocol has none at this point.
+    pub user: &'a str,
+    /// Database name; defaults of the protocol already applied (PostgreSQL: the user).
+    pub database: &'a str,
+    /// What the client calls itself (PostgreSQL `application_name`), or empty.
+    pub user_agent: &'a str,
+    /// A replication session is asked for: needs the right `@replication`.
+    pub replication: bool,
+    /// Every other parameter, for the audit.
+    pub parameters: Vec<(&'a str, &'a str)>,
+}
+
+/// Signs in to a database. Lives on the cold path: it may allocate.
+pub trait Login {
+    /// First bytes to send.
+    fn start(&mut self, out: &mut Vec<u8>);
+    /// `input` starts at the first byte not yet consumed.
+    fn handle(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<LoginStep, LoginError>;
+    /// TLS is up; what was offered before is void. Says what to send inside it.
+    fn tls_started(&mut self, out: &mut Vec<u8>);
+}
+
+/// Why a login failed.
+#[derive(Clone, Debug)]
+pub struct LoginError {
+    /// The class.
+    pub fault: Fault,
+    /// The database's own error frame, to be mirrored to the client. Empty when there is none, and always
+    /// when it arrived before the database was authenticated (threat-model T3).
+    pub frame: Vec<u8>,
+    /// The database's message in plain text for the audit; capped, control characters left as they are.
+    pub text: String,
+}
+
+/// What to do next in a login. `len` bytes of the input are consumed.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginStep {
+    /// Undecided until `need` bytes are buffered.
+    Need {
+        /// Total bytes wanted, more than were offered.
+        need: usize,
+    },
+    /// Consumed; send what is in `out`.
+    Consumed {
+        /// Bytes consumed.
+        len: usize,
+    },
+    /// The database agreed to TLS. Bytes after `len` are an attack and end the connection.
+    StartTls {
+        /// Bytes consumed.
+        len: usize,
+    },
+    /// Signed in. What follows belongs to the session machine.
+    Ready {
+        /// Bytes consumed.
+        len: usize,
+    },
+}
+
+/// Rules the frames of a session. The result of `handle` borrows only `input` and the machine.
+pub trait Machine {
+    /// Bytes the machine says before any frame moves (PostgreSQL: AuthenticationOk to the client).
+    fn start(&mut self, out: &mut Outbox);
+    /// Decides about the front of one direction. `input` starts at the first byte of `from` that is not
+    /// yet decided, and is never empty.
+    fn handle<'a>(&'a mut self, from: Side, input: &'a [u8], out: &mut Outbox) -> Result<Step<'a>, Fault>;
+    /// Answers the last [`Step::Ask`]. Then `handle` is called again with the same bytes.
+    fn resume(&mut self, ruling: Ruling<'_>);
+    /// Ends the session in this protocol's own words, to the client only. The caller then closes.
+    fn refuse(&mut self, refusal: &Refusal<'_>, out: &mut Outbox);
+    /// No statement is running and no transaction is open: a drain may close here.
+    fn is_idle(&self) -> bool;
+    /// Statements forwarded whose outcome has not been seen.
+    fn outstanding(&self) -> usize;
+    /// The oldest statements without an outcome, when the connection is lost: called until `None`.
+    fn take_unanswered(&mut self) -> Option<Ticket>;
+}
+
+/// One decision about the bytes at the front of one direction.
+#[must_use]
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Undecided until `need` bytes are buffered. `need` is more than was offered, and at most 64 KiB
+    /// plus a frame head: whatever is longer is ruled on by its prefix.
+    Need {
+        /// Total bytes wanted.
+        need: usize,
+    },
+    /// Pass the next `len` bytes unchanged. `len` may exceed what is buffered: the pump streams the rest
+    /// without asking again, so a huge row costs no memory and no second look.
+    Forward {
+        /// Bytes to pass.
+        len: u64,
+    },
+    /// Take the next `len` bytes and send nothing on. May exceed what is buffered, as `Forward`.
+    Discard {
+        /// Bytes to drop.
+        len: u64,
+    },
+    /// Nothing from this side moves until the other side has moved: too much is outstanding.
+    Hold,
+    /// Worth recording, nothing to decide. Call `handle` again with the same bytes.
+    Note(Note<'a>),
+    /// Nothing here moves before the caller has ruled. Then `resume`, and `handle` again with the same bytes.
+    Ask(Operation<'a>),
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Note<'a> {
+    /// A statement ended.
+    Outcome(Outcome<'a>),
+    /// The database's own cancel key, to be kept and never shown.
+    BackendKey {
+        /// Process id at the database.
+        pid: u32,
+        /// Secret at the database, 4 to 256 bytes.
+        secret: &'a [u8],
+    },
+    /// The session is ready for its first statement.
+    Ready,
+    /// The client said goodbye.
+    Goodbye,
+}
+
+/// The caller's own mark on a statement, handed back with its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Ticket {
+    /// Index of the statement's audit record in its session.
+    pub ei: u32,
+    /// Monotonic microseconds when it was ruled on, from an origin of the caller's choice.
+    pub at_us: u64,
+}
+
+/// Something that policy and audit want to see.
+#[derive(Clone, Copy, Debug)]
+pub struct Operation<'a> {
+    /// What it is.
+    pub verb: Verb,
+    /// The command class policy judges by (access-model 5.8).
+    pub class: Class,
+    /// Statement text: of the frame itself, or resolved from an earlier one (an Execute).
+    pub text: Text<'a>,
+    /// Prepared statement name, or empty.
+    pub statement: &'a [u8],
+    /// Portal name, or empty.
+    pub portal: &'a [u8],
+    /// Bound parameters, or none.
+    pub parameters: Parameters<'a>,
+    /// FunctionCall: the function's object id. Otherwise 0.
+    pub function_oid: u32,
+    /// An outcome will follow with the ticket that `Ruling::Allow` carries.
+    pub has_outcome: bool,
+    /// Bytes of the whole frame on the wire.
+    pub frame_bytes: u64,
+}
+
+/// Statement text as far as it is at hand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Text<'a> {
+    /// The first bytes, at most `Limits::text_bytes_max`.
+    pub head: &'a [u8],
+    /// Bytes of the whole text. More than `head` when it was cut.
+    pub full_bytes: u64,
+    /// Where the text begins in the frame, when it is longer than `head` and its rest is still to come:
+    /// the pump hashes `full_bytes` from there as they pass. Otherwise `None`.
+    pub streams_from: Option<usize>,
+    /// SHA-256 of the whole text where the machine knows it (a long text prepared earlier).
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// Bound parameters in the protocol's own encoding.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Parameters<'a> {
+    /// Not a statement with parameters.
+    #[default]
+    None,
+    /// PostgreSQL Bind: the parameter part of its body, and the types named by Parse.
+    Postgres {
+        /// From the format-code count to the last value, as much as is at hand.
+        body: &'a [u8],
+        /// The parameter type OIDs of Parse, big-endian, 4 bytes each; may be shorter than the values.
+        types: &'a [u8],
+        /// `body` ends before the last value.
+        cut: bool,
+    },
+}
+
+/// What a frame asks for, over all protocols: chooses the audit event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// A statement in text form.
+    Query,
+    /// PostgreSQL Parse.
+    Parse,
+    /// PostgreSQL Bind.
+    Bind,
+    /// PostgreSQL Execute.
+    Execute,
+    /// PostgreSQL Close of a prepared statement.
+    CloseStatement,
+    /// PostgreSQL Close of a portal.
+    ClosePortal,
+    /// PostgreSQL FunctionCall.
+    FunctionCall,
+}
+
+/// Command classes over all protocols (access-model 5.8 rule 4). Order is the bit order in policy sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Class {
+    /// `@query`.
+    Query = 0,
+    /// `@function_call`.
+    FunctionCall = 1,
+    /// `@replication`.
+    Replication = 2,
+}
+
+impl Class {
+    /// The word roles use.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Class::Query => "@query",
+            Class::FunctionCall => "@function_call",
+            Class::Replication => "@replication",
+        }
+    }
+}
+
+/// What came of a statement.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome<'a> {
+    /// The statement's ticket.
+    pub ticket: Ticket,
+    /// Rows returned or affected, as the server's tag says.
+    pub rows: Option<u64>,
+    /// Whether it succeeded.
+    pub success: bool,
+    /// SQLSTATE or the protocol's own error code; empty on success.
+    pub code: &'a [u8],
+    /// The server's message; empty on success. At most 8 KiB.
+    pub message: &'a [u8],
+    /// The server's command tag, or empty.
+    pub tag: &'a [u8],
+    /// Bytes of COPY data in either direction.
+    pub copy_bytes: u64,
+    /// The statement was never run: an earlier one failed, or we refused it.
+    pub skipped: bool,
+}
+
+/// The caller's answer to [`Step::Ask`].
+#[derive(Debug)]
+pub enum Ruling<'a> {
+    /// Forward it.
+    Allow(Ticket),
+    /// Refuse it in the protocol's own words; the session stays usable.
+    Refuse(Refusal<'a>),
+}
