@@ -137,6 +137,10 @@ pub struct SessionKey {
 pub trait Opening {
     /// For protocols whose server speaks first. Others write nothing.
     fn start(&mut self, out: &mut Vec<u8>);
+    /// Called before the first byte on a channel that is trusted as it is (a loopback tunnel,
+    /// `danger_plain`): TLS is neither offered nor required there. Otherwise a session asked for without
+    /// TLS is a `Denied` fault.
+    fn offer_no_tls(&mut self);
     /// `input` starts at the first byte not yet consumed; `tls` says whether it came through TLS.
     fn handle<'a>(&mut self, input: &'a [u8], tls: bool, out: &mut Vec<u8>) -> Result<Opened<'a>, Fault>;
 }
