@@ -165,6 +165,11 @@ impl CertificateAuthority {
         &self.certificate
     }
 
+    /// End of its own certificate, seconds since 1970.
+    pub(crate) fn not_after_unix(&self) -> i64 {
+        self.not_after_unix
+    }
+
     /// `sha256:` and the hex hash of the public key's SPKI, as printed by `cluster status`.
     pub(crate) fn pin(&self) -> String {
         let spki = self.issuer.key().subject_public_key_info();
@@ -266,8 +271,7 @@ impl RequestedKey {
 
     /// Whether `certificate` (DER) is for this key.
     pub(crate) fn is_key_of(&self, certificate: &[u8]) -> bool {
-        X509Certificate::from_der(certificate)
-            .is_ok_and(|(_, c)| c.public_key().raw == self.spki_der.as_slice())
+        X509Certificate::from_der(certificate).is_ok_and(|(_, c)| c.public_key().raw == self.spki_der.as_slice())
     }
 }
 
@@ -309,9 +313,7 @@ fn alternative_names(hosts: &[String]) -> Result<Vec<SanType>, ControlError> {
         .map(|host| match host.parse() {
             Ok(ip) => Ok(SanType::IpAddress(ip)),
             Err(_) if is_dns_name(host) => Ok(SanType::DnsName(host.as_str().try_into()?)),
-            Err(_) => {
-                Err(ControlError::Request { what: format!("{host:?} is neither a host name nor an IP address") })
-            }
+            Err(_) => Err(ControlError::Request { what: format!("{host:?} is neither a host name nor an IP address") }),
         })
         .collect()
 }

@@ -51,16 +51,6 @@ pub enum ControlError {
         /// Name asked for.
         name: String,
     },
-    /// A resource cannot go while others name it.
-    #[error("{kind} \"{name}\" is still in use")]
-    InUse {
-        /// Kind as in documents.
-        kind: String,
-        /// Name of the resource.
-        name: String,
-        /// Who names it.
-        holders: Vec<String>,
-    },
     /// Policy says no. The text names the deciding clause and is for the identity that asked.
     #[error("{what} denied")]
     Denied {
@@ -119,13 +109,9 @@ impl ControlError {
             Self::Identity { .. } => 3,
             Self::Denied { .. } => 4,
             Self::NotFound { .. } => 5,
-            Self::Exists { .. } | Self::Conflict { .. } | Self::InUse { .. } | Self::Static { .. } => 6,
+            Self::Exists { .. } | Self::Conflict { .. } | Self::Static { .. } => 6,
             Self::DataDirectory { .. } => 78,
-            Self::Invalid { .. }
-            | Self::Request { .. }
-            | Self::Store(_)
-            | Self::Io { .. }
-            | Self::Certificate(_) => 1,
+            Self::Invalid { .. } | Self::Request { .. } | Self::Store(_) | Self::Io { .. } | Self::Certificate(_) => 1,
         }
     }
 
@@ -141,7 +127,6 @@ impl ControlError {
                 Some(format!("the document has revision {given}, the stored resource {current}"))
             }
             Self::Static { .. } => Some("resources of the configuration file are read-only here".into()),
-            Self::InUse { holders, .. } => Some(format!("named by {}", holders.join(", "))),
             Self::Denied { why, .. } | Self::Identity { why } => Some(why.clone()),
             Self::Choose { choices, .. } if choices.is_empty() => None,
             Self::Choose { choices, .. } => Some(format!("allowed are {}", choices.join(", "))),
@@ -162,7 +147,6 @@ impl ControlError {
             Self::Identity { .. } => Some("ringgate login".into()),
             Self::Choose { what: "database user", .. } => Some("add --db-user USER".into()),
             Self::Choose { what: "database name", .. } => Some("add --db-name NAME".into()),
-            Self::InUse { holders, .. } => holders.first().map(|h| format!("take it from {h} first")),
             _ => None,
         }
     }
