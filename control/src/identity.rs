@@ -314,7 +314,14 @@ fn check_use(cert: &X509Certificate<'_>) -> Result<(), IdentityError> {
     let purposes = cert.extended_key_usage().map_err(|_| IdentityError::Unreadable)?;
     let only_client = purposes.is_some_and(|p| {
         let p = p.value;
-        p.client_auth && !(p.server_auth || p.any || p.code_signing || p.email_protection || p.ocsp_signing)
+        let another = p.server_auth
+            || p.any
+            || p.code_signing
+            || p.email_protection
+            || p.time_stamping
+            || p.ocsp_signing
+            || !p.other.is_empty();
+        p.client_auth && !another
     });
     let signs = cert.key_usage().map_err(|_| IdentityError::Unreadable)?.is_some_and(|k| k.value.digital_signature());
     if !only_client || !signs {
@@ -375,3 +382,6 @@ fn own_oid() -> Oid<'static> {
     // Three components that fit u64 always make an OID; an empty one matches no extension.
     Oid::from(&EXTENSION_OID).unwrap_or_else(|_| Oid::new(std::borrow::Cow::Borrowed(&[])))
 }
+
+#[cfg(test)]
+mod tests;
