@@ -10,6 +10,7 @@
 //!
 //! Every certificate starts [`crate::CLOCK_SKEW`] before it is made.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringgate_policy::{Database, Identity, Kind, Principal, Request};
@@ -99,9 +100,9 @@ pub struct DatabaseRow {
     pub description: String,
     /// Labels.
     pub labels: std::collections::BTreeMap<String, String>,
-    /// Database users allowed; `*` stands for any.
+    /// Database users allowed, as roles write them: names, `*`, `glob:...`, `regex:...`.
     pub allowed_users: Vec<String>,
-    /// Database names allowed; `*` stands for any.
+    /// Database names allowed, in the same forms.
     pub allowed_names: Vec<String>,
 }
 
@@ -200,8 +201,8 @@ impl Authority {
             .database(&request.service)
             .filter(|db| principal.can_see(db))
             .ok_or_else(|| ControlError::NotFound { kind: "db".into(), name: request.service.clone() })?;
-        let allowed_users = names_of(principal.allowed_users(database));
-        let allowed_names = names_of(principal.allowed_names(database));
+        let allowed_users = principal.allowed_users(database);
+        let allowed_names = principal.allowed_names(database);
         let db_user = match request.db_user {
             Some(user) => user,
             None => only(&allowed_users)
@@ -260,8 +261,8 @@ impl Authority {
                 protocol: db.protocol.as_str().to_owned(),
                 description: db.description.clone(),
                 labels: db.labels.clone(),
-                allowed_users: names_of(principal.allowed_users(db)),
-                allowed_names: names_of(principal.allowed_names(db)),
+                allowed_users: principal.allowed_users(db),
+                allowed_names: principal.allowed_names(db),
             })
             .collect();
         rows.sort_by(|a, b| a.name.cmp(&b.name));
@@ -347,11 +348,14 @@ impl Authority {
     /// The principal of an identity under the present snapshot. An identity with a role that does not exist has
     /// none.
     pub(crate) fn principal(&self, identity: &CertIdentity) -> Result<Principal, ControlError> {
-        let whose =
-            Identity { user: identity.user.clone(), roles: identity.roles.clone(), traits: identity.traits.clone() };
-        self.inner().publisher.load().principal(&whose).map_err(|unknown| ControlError::Denied {
+        let whose = Identity { user: &identity.user, roles: &identity.roles, traits: &identity.traits };
+        let principal = self.inner().publisher.load().principal(&whose).map_err(|unknown| ControlError::Denied {
             what: format!("access of user {:?}", identity.user),
             why: unknown.to_string(),
+        })?;
+        Ok(match identity.allowed_resources.as_slice() {
+            [] => principal,
+            only => principal.limited_to(only.iter().cloned()),
         })
     }
 
@@ -359,7 +363,7 @@ impl Authority {
         &self,
         principal: &Principal,
         login: &CertIdentity,
-        database: &Database,
+        database: &Arc<Database>,
         db_user: &str,
         db_name: &str,
     ) -> Result<(), ControlError> {
@@ -373,13 +377,14 @@ impl Authority {
         match principal.authorize(&request) {
             Ok(_) => Ok(()),
             Err(denied) => {
+                let why = denied.because.to_string();
                 let what = format!("access to database {:?}", database.name);
                 let fields = json!({
                     "success": false, "db_service": database.name, "db_user": db_user, "db_name": db_name,
-                    "error": denied.to_string(),
+                    "error": why,
                 });
                 record(self.audit(), "auth", "T3007W", &Actor::User(Box::new(login.clone())), fields);
-                Err(ControlError::Denied { what, why: denied.to_string() })
+                Err(ControlError::Denied { what, why })
             }
         }
     }
@@ -426,17 +431,12 @@ fn rfc3339(unix: i64) -> String {
     jiff::Timestamp::from_second(unix).map_or_else(|_| unix.to_string(), |t| t.to_string())
 }
 
-/// The only entry, unless it stands for any.
+/// The only entry, unless it stands for more than one name.
 fn only(allowed: &[String]) -> Option<String> {
     match allowed {
-        [one] if one != "*" => Some(one.clone()),
+        [one] if one != "*" && !one.starts_with("glob:") && !one.starts_with("regex:") => Some(one.clone()),
         _ => None,
     }
-}
-
-/// Allowed names as text; `*` stands for any.
-fn names_of(allowed: Vec<String>) -> Vec<String> {
-    allowed
 }
 
 /// The private key on its way to the command line.
