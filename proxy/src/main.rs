@@ -1,1 +1,16 @@
-fn main() {}
+//! Ringgate: an identity-aware database gateway. This file only hands over to the command line.
+#![deny(unsafe_code)]
+
+mod cli;
+mod config;
+mod profile;
+mod server;
+mod tunnel;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    let code = cli::run();
+    std::process::ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

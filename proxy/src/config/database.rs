@@ -26,7 +26,7 @@ pub(super) fn list(file: &Section<'_>) -> Vec<DatabaseDocument> {
         found.into_iter().for_each(|p| file.problem(p));
         // The resource reader is asked only when its words would not repeat ours.
         if sound {
-            match DatabaseDocument::from_value(&document) {
+            match DatabaseDocument::from_config(&document) {
                 Ok(document) => documents.push(document),
                 Err(why) => file.problem(Problem::new(node.mark.clone(), format!("`databases[{index}]`: {why}"))),
             }
@@ -52,36 +52,32 @@ fn entry(path: &str, node: &Node, problems: &RefCell<Vec<Problem>>, names: &mut 
         s.missing("protocol", "protocol: postgres");
     }
     let uri = uri(&s);
-    let mut spec = Map::new();
-    spec.insert("protocol".to_owned(), json!("postgres"));
-    spec.insert("uri".to_owned(), json!(uri.unwrap_or_default()));
+    let mut short = Map::new();
+    short.insert("name".to_owned(), json!(name.unwrap_or_default()));
+    short.insert("description".to_owned(), json!(s.text("description").unwrap_or_default()));
+    short.insert("protocol".to_owned(), json!("postgres"));
+    short.insert("uri".to_owned(), json!(uri.unwrap_or_default()));
+    short.insert("static_labels".to_owned(), Value::Object(labels(&s)));
     if let Some(tls) = s.section("tls") {
-        spec.insert("tls".to_owned(), tls_of(tls));
+        short.insert("tls".to_owned(), tls_of(tls));
     }
     if let Some(auth) = auth(&s) {
-        spec.insert("auth".to_owned(), auth);
+        short.insert("auth".to_owned(), auth);
     }
     s.choice("pool", &[("auto", ()), ("none", ())]);
     if let Some(limits) = s.section("limits") {
-        spec.insert("limits".to_owned(), limits_of(limits));
+        short.insert("limits".to_owned(), limits_of(limits));
     }
     s.not_served(&["dynamic_labels", "admin_user", "mode", "mysql"]);
-    let labels = labels(&s);
-    let description = s.text("description").unwrap_or_default();
     s.finish();
-    json!({
-        "kind": "db",
-        "version": "v3",
-        "metadata": { "name": name.unwrap_or_default(), "description": description, "labels": labels },
-        "spec": spec,
-    })
+    Value::Object(short)
 }
 
 fn name(text: &str) -> Result<String, String> {
-    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let good = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     let edges = !text.starts_with('-') && !text.ends_with('-');
     if text.is_empty() || text.len() > NAME_BYTES_MAX || !text.bytes().all(good) || !edges {
-        return Err(format!("`{text}` is not a name of 1 to {NAME_BYTES_MAX} lower-case letters, digits and inner `-`"));
+        return Err(format!("`{text}` is not a name of 1 to {NAME_BYTES_MAX} letters, digits and inner `-`"));
     }
     Ok(text.to_owned())
 }
@@ -114,7 +110,7 @@ fn uri(s: &Section<'_>) -> Option<String> {
         );
         return None;
     }
-    Some(address.to_owned())
+    Some(text.to_owned())
 }
 
 fn tls_of(s: Section<'_>) -> Value {
@@ -132,7 +128,7 @@ fn tls_of(s: Section<'_>) -> Value {
         path => Ok(path.to_owned()),
     });
     if let Some(file) = file {
-        tls.insert("ca_cert_file".to_owned(), json!(file));
+        tls.insert("ca".to_owned(), json!(format!("file://{file}")));
     }
     if let Some(trust) = s.read("trust_system_cert_pool", scalar::switch) {
         tls.insert("trust_system_cert_pool".to_owned(), json!(trust));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ringgate_policy::{DatabaseDocument, Document};
 use serde_json::{Map, Value, json};
 
 use super::{Config, Pin};
@@ -124,33 +125,21 @@ fn audit(config: &Config) -> Value {
     })
 }
 
-/// The static form of a `db` resource.
-fn database(document: &ringgate_policy::DatabaseDocument) -> Value {
-    let resource = document.to_value();
-    let metadata = &resource["metadata"];
-    let spec = &resource["spec"];
-    let mut map = Map::new();
-    map.insert("name".to_owned(), metadata["name"].clone());
-    for (key, value) in [
-        ("description", &metadata["description"]),
-        ("protocol", &spec["protocol"]),
-        ("uri", &spec["uri"]),
-        ("static_labels", &metadata["labels"]),
-        ("auth", &spec["auth"]),
-        ("limits", &spec["limits"]),
-    ] {
-        if !value.is_null() {
-            map.insert(key.to_owned(), value.clone());
+/// The short form of a `db` resource.
+fn database(document: &DatabaseDocument) -> Value {
+    let resource = Document::Database(document.clone()).to_json();
+    let mut short = resource["spec"].as_object().cloned().unwrap_or_default();
+    for (from, to) in [("name", "name"), ("description", "description"), ("labels", "static_labels")] {
+        if let Some(value) = resource["metadata"].get(from) {
+            short.insert(to.to_owned(), value.clone());
         }
     }
-    if let Some(tls) = spec["tls"].as_object() {
-        let mut tls = tls.clone();
-        if let Some(file) = tls.remove("ca_cert_file") {
-            tls.insert("ca".to_owned(), file);
-        }
-        map.insert("tls".to_owned(), Value::Object(tls));
+    if let Some(tls) = short.get_mut("tls").and_then(Value::as_object_mut)
+        && let Some(file) = tls.remove("ca_cert_file")
+    {
+        tls.insert("ca".to_owned(), file);
     }
-    Value::Object(map)
+    Value::Object(short)
 }
 
 /// The largest unit that loses nothing.
