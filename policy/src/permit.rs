@@ -1,0 +1,58 @@
+//! Proof that a request was authorised.
+
+use std::sync::Arc;
+
+use crate::command::CommandSet;
+use crate::database::Database;
+use crate::options::SessionOptions;
+
+/// Proof that [`Principal::authorize`](crate::Principal::authorize) said yes. Only this crate makes one, and whoever
+/// connects takes it by value.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a permit that is not used means that nothing was connected"]
+pub struct Permit {
+    pub(crate) database: Arc<Database>,
+    pub(crate) db_user: String,
+    pub(crate) db_name: String,
+    pub(crate) options: SessionOptions,
+    pub(crate) version: u64,
+    pub(crate) rules: Vec<Arc<str>>,
+    pub(crate) commands: CommandSet,
+}
+
+impl Permit {
+    /// The database, as it was when authorised.
+    pub fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// The database user to log in as.
+    pub fn db_user(&self) -> &str {
+        &self.db_user
+    }
+
+    /// The database name to connect to; on PostgreSQL never empty.
+    pub fn db_name(&self) -> &str {
+        &self.db_name
+    }
+
+    /// The combined options of the principal's roles.
+    pub fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
+    /// Version of the snapshot that was asked.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Names of the roles that allow the connection, sorted; never empty.
+    pub fn rules(&self) -> &[Arc<str>] {
+        &self.rules
+    }
+
+    /// The command classes permitted in the session.
+    pub fn commands(&self) -> CommandSet {
+        self.commands
+    }
+}
