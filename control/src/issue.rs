@@ -1,0 +1,454 @@
+//! Issuing certificates.
+//!
+//! | Certificate | Life |
+//! |---|---|
+//! | login | the asked or configured time, the shortest `max_session_ttl` of the roles, at most 30 h |
+//! | route | the asked or configured time, `max_session_ttl`, never beyond its login |
+//! | listener | 30 days, made anew at every start |
+//! | backend client | what the caller asks, at most 1 h |
+//! | database server | what the operator asks, at most 10 years |
+//!
+//! Every certificate starts [`crate::CLOCK_SKEW`] before it is made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringgate_policy::{Database, Identity, Kind, Principal, Request};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::actor::{Actor, record};
+use crate::authority::now_unix;
+use crate::ca::{Leaf, RequestedKey, fresh_key, to_pem};
+use crate::identity::{CertIdentity, CertKind, Route, UserKind};
+use crate::{Authority, CaKind, ControlError};
+
+/// No login lasts longer.
+pub const LOGIN_TTL_MAX: Duration = Duration::from_secs(30 * 3600);
+/// Life of a listener certificate.
+pub const LISTENER_TTL: Duration = Duration::from_secs(30 * 86_400);
+/// No client certificate towards a database lasts longer.
+pub const BACKEND_TTL_MAX: Duration = Duration::from_secs(3600);
+/// No database server certificate lasts longer.
+pub const SERVER_TTL_MAX: Duration = Duration::from_secs(3650 * 86_400);
+
+/// A certificate issued to a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuedCert {
+    /// The certificate, PEM.
+    pub cert_pem: String,
+    /// The user it names.
+    pub user: String,
+    /// Role names it carries.
+    pub roles: Vec<String>,
+    /// Serial number, lower-case hex.
+    pub serial_hex: String,
+    /// End of validity, seconds since 1970.
+    pub not_after_unix: i64,
+}
+
+/// A request for a route certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRequest {
+    /// The login certificate, DER.
+    pub login_cert_der: Vec<u8>,
+    /// PKCS#10, DER or PEM, by the key of the login certificate.
+    pub csr_der: Vec<u8>,
+    /// Registered name of the database.
+    pub service: String,
+    /// Database user; may be left out when exactly one is allowed.
+    pub db_user: Option<String>,
+    /// Database name; left out, the only allowed one, else the database user.
+    pub db_name: Option<String>,
+    /// Asked life.
+    pub ttl: Option<Duration>,
+}
+
+/// A route certificate and what a client needs beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuedRoute {
+    /// The certificate, PEM.
+    pub cert_pem: String,
+    /// What the client checks the gateway's listeners against, PEM.
+    pub ca_pem: String,
+    /// The user it names.
+    pub user: String,
+    /// Registered name of the database.
+    pub service: String,
+    /// `postgres`, `mysql`, `redis`, `mongodb`.
+    pub protocol: String,
+    /// Database user.
+    pub db_user: String,
+    /// Database name.
+    pub db_name: String,
+    /// Serial number, lower-case hex.
+    pub serial_hex: String,
+    /// End of validity, seconds since 1970.
+    pub not_after_unix: i64,
+}
+
+/// A database as its user sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatabaseRow {
+    /// Registered name.
+    pub name: String,
+    /// `postgres`, `mysql`, `redis`, `mongodb`.
+    pub protocol: String,
+    /// Description of the resource.
+    pub description: String,
+    /// Labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// Database users allowed, as roles write them: names, `*`, `glob:...`, `regex:...`.
+    pub allowed_users: Vec<String>,
+    /// Database names allowed, in the same forms.
+    pub allowed_names: Vec<String>,
+}
+
+/// What a database server needs to prove itself to us and to check us.
+#[derive(Serialize, Deserialize)]
+pub struct ServerFiles {
+    /// Private key, PKCS#8 PEM.
+    #[serde(with = "wiped")]
+    pub key_pem: Zeroizing<String>,
+    /// Certificate, PEM.
+    pub cert_pem: String,
+    /// The authority that signs our client certificates, PEM: what the database must trust for clients.
+    pub cas_pem: String,
+    /// Serial number, lower-case hex.
+    pub serial_hex: String,
+    /// End of validity, seconds since 1970.
+    pub not_after_unix: i64,
+}
+
+impl std::fmt::Debug for ServerFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerFiles").field("serial_hex", &self.serial_hex).finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// Issues a login certificate for a stored user and the key of `csr` (PKCS#10, PEM or DER). `ttl` asks for a
+    /// life. Fails when the user or one of its roles does not exist.
+    pub fn issue_login(&self, user: &str, csr: &[u8], ttl: Option<Duration>) -> Result<IssuedCert, ControlError> {
+        let key = RequestedKey::from_request(csr)?;
+        let (roles, traits) = {
+            let state = self.state();
+            let not_found = || ControlError::NotFound { kind: "user".into(), name: user.into() };
+            match state.documents.get(&(Kind::User, user.to_owned())).ok_or_else(not_found)? {
+                ringgate_policy::Document::User(user) => (user.roles().to_vec(), user.traits().clone()),
+                _ => return Err(not_found()),
+            }
+        };
+        let now = now_unix();
+        let mut identity = CertIdentity {
+            kind: CertKind::Login,
+            user: user.to_owned(),
+            user_kind: UserKind::Human,
+            roles,
+            traits,
+            access_requests: Vec::new(),
+            allowed_resources: Vec::new(),
+            route: None,
+            cluster: self.cluster_name().to_owned(),
+            login_ip: None,
+            mfa_device: None,
+            device: None,
+            login_not_after_unix: 0,
+            disallow_reissue: false,
+            bot_instance: None,
+            serial_hex: String::new(),
+            not_before_unix: 0,
+            not_after_unix: 0,
+        };
+        let principal = self.principal(&identity)?;
+        let asked = ttl.unwrap_or(self.inner().user_cert_ttl);
+        let ttl = asked.min(principal.max_session_ttl()).min(LOGIN_TTL_MAX);
+        identity.login_not_after_unix = after(now, ttl);
+        let signed = self.sign_identity(&key, &identity, now, identity.login_not_after_unix)?;
+        let fields = json!({
+            "cert_type": "login", "user": user, "roles": identity.roles, "cert_serial": signed.serial_hex,
+            "expires": rfc3339(signed.not_after_unix),
+        });
+        record(self.audit(), "cert.create", "TC000I", &Actor::System, fields);
+        Ok(IssuedCert {
+            cert_pem: to_pem(&[signed.der]),
+            user: identity.user,
+            roles: identity.roles,
+            serial_hex: signed.serial_hex,
+            not_after_unix: signed.not_after_unix,
+        })
+    }
+
+    /// Issues a certificate for one database to the holder of a login certificate. The same evaluator decides as
+    /// at connection time. An unknown database and one the user may not see get the same answer.
+    pub fn issue_route(&self, request: RouteRequest) -> Result<IssuedRoute, ControlError> {
+        let login = self.verify_login(&request.login_cert_der)?;
+        let key = RequestedKey::from_request(&request.csr_der)?;
+        if !key.is_key_of(&request.login_cert_der) {
+            return Err(ControlError::Identity {
+                why: "the request is not signed by the key of the login certificate".into(),
+            });
+        }
+        if login.disallow_reissue {
+            let why = "the login certificate forbids further certificates".into();
+            return Err(ControlError::Denied { what: "a database certificate".into(), why });
+        }
+        let principal = self.principal(&login)?;
+        let snapshot = self.inner().publisher.load();
+        let database = snapshot
+            .database(&request.service)
+            .filter(|db| principal.can_see(db))
+            .ok_or_else(|| ControlError::NotFound { kind: "db".into(), name: request.service.clone() })?;
+        let allowed_users = principal.allowed_users(database);
+        let allowed_names = principal.allowed_names(database);
+        let db_user = match request.db_user {
+            Some(user) => user,
+            None => only(&allowed_users)
+                .ok_or_else(|| ControlError::Choose { what: "database user", choices: allowed_users.clone() })?,
+        };
+        let db_name = request.db_name.or_else(|| only(&allowed_names)).unwrap_or_else(|| db_user.clone());
+        self.authorize(&principal, &login, database, &db_user, &db_name)?;
+
+        let now = now_unix();
+        let ttl = request.ttl.unwrap_or(self.inner().db_cert_ttl).min(principal.max_session_ttl());
+        let not_after = after(now, ttl).min(login.not_after_unix).min(login.login_not_after_unix);
+        let service = database.name.clone();
+        let protocol = database.protocol.as_str().to_owned();
+        let mut identity = login;
+        identity.kind = CertKind::Route;
+        identity.route = Some(Route {
+            service: service.clone(),
+            protocol: protocol.clone(),
+            db_user: db_user.clone(),
+            db_name: db_name.clone(),
+            db_roles: Vec::new(),
+            db_users: allowed_users,
+            db_names: allowed_names,
+        });
+        let signed = self.sign_identity(&key, &identity, now, not_after)?;
+        let fields = json!({
+            "cert_type": "route", "roles": identity.roles, "cert_serial": signed.serial_hex,
+            "login_serial": identity.serial_hex, "db_service": service, "db_protocol": protocol,
+            "db_user": db_user, "db_name": db_name, "expires": rfc3339(signed.not_after_unix),
+        });
+        let user = identity.user.clone();
+        record(self.audit(), "cert.create", "TC000I", &Actor::User(Box::new(identity)), fields);
+        Ok(IssuedRoute {
+            cert_pem: to_pem(&[signed.der]),
+            ca_pem: self.trust_pem(CaKind::Host),
+            user,
+            service,
+            protocol,
+            db_user,
+            db_name,
+            serial_hex: signed.serial_hex,
+            not_after_unix: signed.not_after_unix,
+        })
+    }
+
+    /// The databases the holder of a login certificate (DER) may see, by name.
+    pub fn list_databases(&self, login_cert_der: &[u8]) -> Result<Vec<DatabaseRow>, ControlError> {
+        let login = self.verify_login(login_cert_der)?;
+        let principal = self.principal(&login)?;
+        let snapshot = self.inner().publisher.load();
+        let mut rows: Vec<DatabaseRow> = snapshot
+            .databases()
+            .filter(|db| principal.can_see(db))
+            .map(|db| DatabaseRow {
+                name: db.name.clone(),
+                protocol: db.protocol.as_str().to_owned(),
+                description: db.description.clone(),
+                labels: db.labels.clone(),
+                allowed_users: principal.allowed_users(db),
+                allowed_names: principal.allowed_names(db),
+            })
+            .collect();
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(rows)
+    }
+
+    /// Verifies a login certificate (DER): signed by the `user` authority, of this cluster, valid now, of kind
+    /// login.
+    pub fn verify_login(&self, der: &[u8]) -> Result<CertIdentity, ControlError> {
+        // The bound on its size comes first: a signature is checked over all of it.
+        if der.len() > crate::identity::CERTIFICATE_BYTES_MAX {
+            return Err(crate::identity::IdentityError::TooLarge.into());
+        }
+        self.ca(CaKind::User)?.verify(der, now_unix())?;
+        let identity = CertIdentity::from_certificate(der)?;
+        let refuse = |why: &str| Err(ControlError::Identity { why: why.into() });
+        if identity.cluster != self.cluster_name() {
+            return refuse("the certificate is of another cluster");
+        }
+        if identity.kind != CertKind::Login {
+            return refuse("the certificate is for a database, not a login");
+        }
+        Ok(identity)
+    }
+
+    /// A certificate and key for our own listeners; the first host is the common name, all are alternative names
+    /// (DNS names, `*.name`, IP addresses).
+    pub fn listener_certificate(
+        &self,
+        hosts: &[String],
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ControlError> {
+        let first = hosts.first().ok_or(ControlError::Choose { what: "host name", choices: Vec::new() })?;
+        self.own_certificate(CaKind::Host, first, hosts, LISTENER_TTL)
+    }
+
+    /// A client certificate and key that signs us in to a database as `db_user`, the common name. `ttl` is cut
+    /// to [`BACKEND_TTL_MAX`].
+    pub fn backend_client_certificate(
+        &self,
+        db_user: &str,
+        ttl: Duration,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ControlError> {
+        if db_user.is_empty() || db_user.len() > 255 || db_user.chars().any(char::is_control) {
+            return Err(ControlError::Request { what: "the database user cannot stand in a certificate".into() });
+        }
+        self.own_certificate(CaKind::DbClient, db_user, &[], ttl.min(BACKEND_TTL_MAX))
+    }
+
+    /// Key, certificate and client authority for a self-hosted database; the first host is the common name.
+    /// `ttl` is cut to [`SERVER_TTL_MAX`]. Recorded as `ca.sign`.
+    pub fn sign_database_server(
+        &self,
+        who: &Actor,
+        hosts: &[String],
+        ttl: Duration,
+    ) -> Result<ServerFiles, ControlError> {
+        self.permit(who, "cert_authority", "create")?;
+        let first = hosts.first().ok_or(ControlError::Choose { what: "host name", choices: Vec::new() })?;
+        let (key, _) = fresh_key()?;
+        let now = now_unix();
+        let leaf = Leaf {
+            common_name: first,
+            hosts,
+            extension: None,
+            now_unix: now,
+            not_after_unix: after(now, ttl.min(SERVER_TTL_MAX)),
+        };
+        let signed = self.ca(CaKind::Db)?.sign(&key, leaf)?;
+        let fields = json!({
+            "ca": CaKind::Db.as_str(), "hosts": hosts, "cert_serial": signed.serial_hex,
+            "expires": rfc3339(signed.not_after_unix),
+        });
+        record(self.audit(), "ca.sign", "TCX01I", who, fields);
+        Ok(ServerFiles {
+            key_pem: Zeroizing::new(key.serialize_pem()),
+            cert_pem: to_pem(&[signed.der]),
+            cas_pem: self.trust_pem(CaKind::DbClient),
+            serial_hex: signed.serial_hex,
+            not_after_unix: signed.not_after_unix,
+        })
+    }
+
+    /// The principal of an identity under the present snapshot. An identity with a role that does not exist has
+    /// none.
+    pub(crate) fn principal(&self, identity: &CertIdentity) -> Result<Principal, ControlError> {
+        let whose = Identity { user: &identity.user, roles: &identity.roles, traits: &identity.traits };
+        let principal = self.inner().publisher.load().principal(&whose).map_err(|unknown| ControlError::Denied {
+            what: format!("access of user {:?}", identity.user),
+            why: unknown.to_string(),
+        })?;
+        Ok(match identity.allowed_resources.as_slice() {
+            [] => principal,
+            only => principal.limited_to(only.iter().cloned()),
+        })
+    }
+
+    fn authorize(
+        &self,
+        principal: &Principal,
+        login: &CertIdentity,
+        database: &Arc<Database>,
+        db_user: &str,
+        db_name: &str,
+    ) -> Result<(), ControlError> {
+        let request = Request {
+            database,
+            db_user,
+            db_name,
+            mfa_verified: login.mfa_device.is_some(),
+            device_trusted: login.device.is_some(),
+        };
+        match principal.authorize(&request) {
+            Ok(_) => Ok(()),
+            Err(denied) => {
+                let why = denied.because.to_string();
+                let what = format!("access to database {:?}", database.name);
+                let fields = json!({
+                    "success": false, "db_service": database.name, "db_user": db_user, "db_name": db_name,
+                    "error": why,
+                });
+                record(self.audit(), "auth", "T3007W", &Actor::User(Box::new(login.clone())), fields);
+                Err(ControlError::Denied { what, why })
+            }
+        }
+    }
+
+    fn sign_identity(
+        &self,
+        key: &RequestedKey,
+        identity: &CertIdentity,
+        now_unix: i64,
+        not_after_unix: i64,
+    ) -> Result<crate::ca::Signed, ControlError> {
+        let leaf = Leaf {
+            common_name: &identity.user,
+            hosts: &[],
+            extension: Some(identity.to_extension()?),
+            now_unix,
+            not_after_unix,
+        };
+        let signed = self.ca(CaKind::User)?.sign(key.key(), leaf)?;
+        // What our own reader would refuse is not handed out.
+        CertIdentity::from_certificate(&signed.der)?;
+        Ok(signed)
+    }
+
+    fn own_certificate(
+        &self,
+        kind: CaKind,
+        common_name: &str,
+        hosts: &[String],
+        ttl: Duration,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ControlError> {
+        let (key, der) = fresh_key()?;
+        let now = now_unix();
+        let leaf = Leaf { common_name, hosts, extension: None, now_unix: now, not_after_unix: after(now, ttl) };
+        Ok((vec![self.ca(kind)?.sign(&key, leaf)?.der], der))
+    }
+}
+
+fn after(now_unix: i64, ttl: Duration) -> i64 {
+    now_unix.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX))
+}
+
+fn rfc3339(unix: i64) -> String {
+    jiff::Timestamp::from_second(unix).map_or_else(|_| unix.to_string(), |t| t.to_string())
+}
+
+/// The only entry, unless it stands for more than one name.
+fn only(allowed: &[String]) -> Option<String> {
+    match allowed {
+        [one] if one != "*" && !one.starts_with("glob:") && !one.starts_with("regex:") => Some(one.clone()),
+        _ => None,
+    }
+}
+
+/// The private key on its way to the command line.
+mod wiped {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub(super) fn serialize<S: Serializer>(text: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<String>, D::Error> {
+        String::deserialize(deserializer).map(Zeroizing::new)
+    }
+}
