@@ -1,11 +1,26 @@
-//! Ringgate.
+//! Ringgate: an identity-aware database gateway. This file only hands over to the command line.
+#![deny(unsafe_code)]
+
 mod acceptor;
 mod backend;
+mod cli;
+mod config;
 mod metrics;
 mod net;
 mod plane;
+mod profile;
+mod server;
 mod session;
 mod settings;
 mod tls;
+mod tunnel;
+mod version;
 mod worker;
-fn main() {}
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    let code = cli::run();
+    std::process::ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
