@@ -17,9 +17,7 @@ impl Chopper {
     /// Relays to `host:port`. The seed comes from `RINGGATE_TEST_SEED`, else from the clock, and is printed.
     pub fn start(host: &str, port: u16) -> Chopper {
         let seed = std::env::var("RINGGATE_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
-            std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .map_or(1, |d| d.as_nanos() as u64)
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64)
         });
         println!("chopper seed: RINGGATE_TEST_SEED={seed}");
         let target = (host, port).to_socket_addrs().expect("an address").next().expect("an address");
@@ -55,7 +53,8 @@ fn relay(mut from: TcpStream, mut to: TcpStream, seed: u64) {
     loop {
         // Mostly large pieces, so that a gigabyte passes; one in eight is cut to a few bytes.
         let random = next(&state);
-        let size = if random.is_multiple_of(8) { 1 + (random >> 8) % 9 } else { 1 + (random >> 8) % buffer.len() as u64 };
+        let size =
+            if random.is_multiple_of(8) { 1 + (random >> 8) % 9 } else { 1 + (random >> 8) % buffer.len() as u64 };
         match from.read(&mut buffer[..size as usize]) {
             Ok(0) | Err(_) => break,
             Ok(n) => {

@@ -37,12 +37,7 @@ pub struct Setup {
 impl Setup {
     /// With one database [`SERVICE`] at `uri`.
     pub fn new(driver: Driver, uri: &str) -> Setup {
-        Setup {
-            driver,
-            databases: vec![(SERVICE.into(), uri.into())],
-            environment: Vec::new(),
-            faketime: None,
-        }
+        Setup { driver, databases: vec![(SERVICE.into(), uri.into())], environment: Vec::new(), faketime: None }
     }
 
     /// A further database.
@@ -280,8 +275,13 @@ impl Gateway {
 
     /// SIGTERM, and waits for the end. Gives the exit status.
     pub fn terminate(&mut self) -> i32 {
+        process::signal(self.pid(), Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for the end. Gives the exit status.
+    pub fn wait(&mut self) -> i32 {
         let mut child = self.child.take().expect("the gateway runs");
-        process::signal(child.id(), Signal::TERM);
         let status = wait::until("the gateway to end", Duration::from_secs(60), || child.try_wait().expect("wait"));
         status.code().unwrap_or(-1)
     }

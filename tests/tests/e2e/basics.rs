@@ -98,8 +98,10 @@ fn copy_goes_both_ways(driver: Driver) {
     db.psql(&format!("\\copy (select * from numbers order by n) to '{}'", out.path().display())).ok();
     let (sent, received) = (std::fs::read(file.path()), std::fs::read(out.path()));
     assert!(sent.expect("read") == received.expect("read"), "the rows came back changed");
-    let copy = gateway.record("TDB02I", |r| r.text("db_query").to_uppercase().starts_with("COPY  NUMBERS FROM")
-        || r.text("db_query").to_uppercase().starts_with("COPY NUMBERS FROM"));
+    let copy = gateway.record("TDB02I", |r| {
+        r.text("db_query").to_uppercase().starts_with("COPY  NUMBERS FROM")
+            || r.text("db_query").to_uppercase().starts_with("COPY NUMBERS FROM")
+    });
     let result = gateway.record("TDB10I", |r| r.text("sid") == copy.text("sid") && r["query_ei"] == copy["ei"]);
     assert_eq!(result["rows"], 20_000);
     gateway.finish();
@@ -149,7 +151,10 @@ fn a_certificate_is_good_for_its_route_only(driver: Driver) {
     db.asking_for("postgres", DATABASE).psql("select 1").failed_with(2, &["FATAL"]);
     db.asking_for(USER, "postgres").psql("select 1").failed_with(2, &["FATAL"]);
     assert_eq!(db.psql("select 1").ok(), "1");
-    assert_eq!(server.sql("select count(*) from pg_stat_activity where usename = 'postgres' and client_addr is not null"), "0");
+    assert_eq!(
+        server.sql("select count(*) from pg_stat_activity where usename = 'postgres' and client_addr is not null"),
+        "0"
+    );
     gateway.finish();
 }
 
@@ -161,9 +166,7 @@ fn the_json_of_db_config_has_every_promised_key(driver: Driver) {
         assert!(!json[key].is_null(), "no {key} in {text}");
     }
     let uri = json["uri"].as_str().expect("a URI");
-    let said = process::run(
-        Command::new(places::postgres_client("psql")).args(["-XAtqc", "select 'by uri'"]).arg(uri),
-    );
+    let said = process::run(Command::new(places::postgres_client("psql")).args(["-XAtqc", "select 'by uri'"]).arg(uri));
     assert_eq!(said.ok(), "by uri");
     let environment = gateway.cli(&["db", "env", SERVICE]).ok();
     for name in ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"] {
@@ -180,11 +183,21 @@ fn plain_clients_use_the_tunnel(driver: Driver) {
     let port = places::free_port();
     let address = format!("127.0.0.1:{port}");
     let mut tunnel = gateway.command(&[
-        "proxy", "db", "--tunnel", "--db-user", USER, "--db-name", DATABASE, "--listen", &address, SERVICE,
+        "proxy",
+        "db",
+        "--tunnel",
+        "--db-user",
+        USER,
+        "--db-name",
+        DATABASE,
+        "--listen",
+        &address,
+        SERVICE,
     ]);
     let mut tunnel = tunnel.spawn().expect("the tunnel starts");
     let uri = format!("postgresql://{USER}@{address}/{DATABASE}?sslmode=disable");
-    let psql = || process::run(Command::new(places::postgres_client("psql")).args(["-XAtqc", "select 40 + 2"]).arg(&uri));
+    let psql =
+        || process::run(Command::new(places::postgres_client("psql")).args(["-XAtqc", "select 40 + 2"]).arg(&uri));
     wait::until_true("the tunnel", wait::SOON, || psql().code == 0);
     assert_eq!(psql().ok(), "42");
     tunnel.kill().expect("kill");

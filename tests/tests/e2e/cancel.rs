@@ -29,7 +29,8 @@ const LONG: &str = "select pg_sleep(120)";
 
 fn running(server: &Postgres) {
     wait::until_true("the statement to run", wait::SOON, || {
-        server.sql("select count(*) from pg_stat_activity where query = 'select pg_sleep(120)' and state = 'active'") == "1"
+        server.sql("select count(*) from pg_stat_activity where query = 'select pg_sleep(120)' and state = 'active'")
+            == "1"
     });
 }
 

@@ -84,7 +84,9 @@ fn tokio_postgres_cancels(driver: Driver) {
         let connect = tls::RustlsConnect::new(&db);
         let watcher = tokio::task::spawn_blocking(move || {
             ringgate_tests::wait::until_true("the statement to run", ringgate_tests::wait::SOON, || {
-                server.sql("select count(*) from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'") == "1"
+                server.sql(
+                    "select count(*) from pg_stat_activity where query like 'select pg_sleep%' and state = 'active'",
+                ) == "1"
             });
             server
         });

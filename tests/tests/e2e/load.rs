@@ -12,7 +12,10 @@ fn counts(driver: Driver, mode: &str, code: &str) {
     process::run(db.client("pgbench").args(["-i", "-q", "-s", "1"])).ok();
     let arguments = ["-n", "-S", "-M", mode, "-c", &CLIENTS.to_string(), "-t", &TRANSACTIONS.to_string()];
     let said = process::run(db.client("pgbench").args(arguments)).ok();
-    assert!(said.contains(&format!("number of transactions actually processed: {0}/{0}", CLIENTS * TRANSACTIONS)), "{said}");
+    assert!(
+        said.contains(&format!("number of transactions actually processed: {0}/{0}", CLIENTS * TRANSACTIONS)),
+        "{said}"
+    );
     let is_one = |r: &ringgate_tests::audit_log::Record| {
         r.text("code") == code && r.text("db_query").starts_with("SELECT abalance FROM pgbench_accounts")
     };
@@ -22,7 +25,10 @@ fn counts(driver: Driver, mode: &str, code: &str) {
             .iter()
             .filter(|s| {
                 records.iter().any(|r| {
-                    r.text("code") == "TDB10I" && r["query_ei"] == s["ei"] && r.text("sid") == s.text("sid") && r["rows"] == 1
+                    r.text("code") == "TDB10I"
+                        && r["query_ei"] == s["ei"]
+                        && r.text("sid") == s.text("sid")
+                        && r["rows"] == 1
                 })
             })
             .count() as u64;

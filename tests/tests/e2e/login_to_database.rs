@@ -27,7 +27,8 @@ fn with_certificates(driver: Driver, uri: impl Fn(u16) -> String, options: Optio
     let gateway = Gateway::start(driver, &uri(port));
     let prefix = gateway.base().join("server");
     let out = prefix.to_str().expect("a path in UTF-8");
-    let said = gateway.cli(&["ca", "sign", "--format=db", "--host", "localhost,127.0.0.1", "--out", out, "--ttl", "24h"]);
+    let said =
+        gateway.cli(&["ca", "sign", "--format=db", "--host", "localhost,127.0.0.1", "--out", out, "--ttl", "24h"]);
     assert!(said.stdout.contains("ssl_ca_file") || said.stderr.contains("ssl_ca_file"), "setup text: {said:?}");
     said.ok();
     (Postgres::start(options.certificates(&prefix).port(port)), gateway)

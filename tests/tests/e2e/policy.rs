@@ -117,7 +117,8 @@ fn a_denied_statement_is_answered_natively_and_the_session_goes_on(driver: Drive
     let error = answer[0].fields();
     assert_eq!((error.severity(), error.code()), ("ERROR", "42501"));
     // Inside a pipeline, order is kept and what follows still runs.
-    let pipeline = [wire::query("select 'first'"), wire::function_call(function), wire::query("select 'last'")].concat();
+    let pipeline =
+        [wire::query("select 'first'"), wire::function_call(function), wire::query("select 'last'")].concat();
     session.send(&pipeline).expect("send");
     assert!(session.read_to_ready().iter().any(|m| m.tag == b'D' && m.first_column() == "first"));
     assert_eq!(session.read_to_ready()[0].fields().code(), "42501");
