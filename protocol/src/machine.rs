@@ -75,6 +75,10 @@ pub trait Protocol: 'static {
     fn machine(opening: Self::Opening, login: Self::Login, key: SessionKey, limits: Limits) -> Self::Machine;
     /// A refusal for a client whose session never came to be, written whole to `out`.
     fn refuse(opening: &mut Self::Opening, refusal: &Refusal<'_>, out: &mut Vec<u8>);
+    /// A cancel request for the database process `pid`, written whole to `out`.
+    fn cancel(pid: u32, secret: &[u8], out: &mut Vec<u8>);
+    /// What asks a database for TLS on a connection that serves a cancel request only.
+    const TLS_REQUEST: &'static [u8];
     /// The ALPN name that a client must offer when it starts TLS at once.
     const DIRECT_TLS_ALPN: Option<&'static [u8]>;
 }
@@ -261,6 +265,8 @@ pub trait Machine {
     fn refuse(&mut self, refusal: &Refusal<'_>, out: &mut Outbox);
     /// No statement is running and no transaction is open: a drain may close here.
     fn is_idle(&self) -> bool;
+    /// The database has announced itself that the connection ends: nothing of ours is said after that.
+    fn has_parted(&self) -> bool;
     /// Statements forwarded whose outcome has not been seen.
     fn outstanding(&self) -> usize;
     /// The oldest statements without an outcome, when the connection is lost: called until `None`.

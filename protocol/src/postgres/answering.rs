@@ -378,6 +378,7 @@ impl PostgresMachine {
         let window = usize::try_from(front.frame).map_or(ERROR_WINDOW, |frame| frame.min(ERROR_WINDOW));
         let Some(visible) = rest.get(..window) else { return Ok(Verdict::Need(window)) };
         let fields = ErrorFields::read(&visible[HEAD..]);
+        self.parted |= fields.ends_connection();
         let Some(&entry) = self.queue.front() else {
             // Nothing was asked: only the announcement that the connection ends can stand here.
             return if fields.ends_connection() { Ok(Verdict::Pass(front.frame)) } else { Err(OUT_OF_ORDER) };

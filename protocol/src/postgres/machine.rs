@@ -26,6 +26,8 @@ pub struct PostgresMachine {
     /// Statements are replication commands.
     pub(super) replication: bool,
     fault: Option<Fault>,
+    /// A FATAL or PANIC of the database has passed.
+    pub(super) parted: bool,
 
     pub(super) turn: Turn,
     pub(super) goodbye: Goodbye,
@@ -144,6 +146,7 @@ impl PostgresMachine {
             options: asked.options.clone(),
             replication: asked.replication,
             fault: None,
+            parted: false,
             turn: Turn::Fresh,
             goodbye: Goodbye::Unsaid,
             dropping: false,
@@ -236,6 +239,10 @@ impl Machine for PostgresMachine {
             && !self.dropping
             && matches!(self.turn, Turn::Fresh)
             && self.queue.is_settled()
+    }
+
+    fn has_parted(&self) -> bool {
+        self.parted
     }
 
     fn outstanding(&self) -> usize {

@@ -67,6 +67,7 @@ impl Protocol for Postgres {
     const NAME: &'static str = "postgres";
     const PORT: u16 = 5432;
     const DIRECT_TLS_ALPN: Option<&'static [u8]> = Some(b"postgresql");
+    const TLS_REQUEST: &'static [u8] = &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
     type Opening = PostgresOpening;
     type Login = PostgresLogin;
     type Machine = PostgresMachine;
@@ -90,6 +91,15 @@ impl Protocol for Postgres {
     fn machine(opening: PostgresOpening, login: PostgresLogin, key: SessionKey, limits: Limits) -> PostgresMachine {
         drop(login);
         PostgresMachine::new(&opening, key, limits)
+    }
+
+    /// Spec: "Message Formats", CancelRequest. `secret` is the one that came with BackendKeyData.
+    fn cancel(pid: u32, secret: &[u8], out: &mut Vec<u8>) {
+        let len = u32::try_from(12 + secret.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&len.to_be_bytes());
+        out.extend_from_slice(&80_877_102u32.to_be_bytes());
+        out.extend_from_slice(&pid.to_be_bytes());
+        out.extend_from_slice(secret);
     }
 
     fn refuse(_opening: &mut PostgresOpening, refusal: &Refusal<'_>, out: &mut Vec<u8>) {

@@ -165,7 +165,7 @@ impl Figures {
             false,
             "ringgate_audit_disk_free_bytes",
             "Space for the audit log",
-            vec![(vec![], stats.disk_free_bytes as f64)],
+            vec![(vec![], stats.disk_free as f64)],
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use ringgate_policy::StatementDetail;
+use ringgate_policy::AuditedStatements;
 use ringgate_protocol::{Limits, Protocol, RefusalKind, SessionKey};
 
 use super::authorize::Permitted;
@@ -27,7 +27,7 @@ pub struct Connected<P: Protocol> {
 
 struct RulesParts {
     commands: ringgate_policy::CommandSet,
-    statements: StatementDetail,
+    statements: AuditedStatements,
     parameters: ParameterDetail,
     cancel: cancel::Route,
 }
@@ -105,16 +105,16 @@ impl<P: Protocol> Connected<P> {
     ) -> Connected<P> {
         let audit = permit.options().audit;
         let parameters = audit.map(|a| match a.parameters {
-            ringgate_policy::ParameterDetail::Full => ParameterDetail::Full,
-            ringgate_policy::ParameterDetail::Types => ParameterDetail::Types,
-            ringgate_policy::ParameterDetail::None => ParameterDetail::None,
+            ringgate_policy::AuditedParameters::Full => ParameterDetail::Full,
+            ringgate_policy::AuditedParameters::Types => ParameterDetail::Types,
+            ringgate_policy::AuditedParameters::None => ParameterDetail::None,
         });
         Connected {
             machine: P::machine(opening, login, key, limits),
             backend,
             rules: RulesParts {
                 commands: permit.commands(),
-                statements: audit.map_or(StatementDetail::All, |a| a.statements),
+                statements: audit.map_or(AuditedStatements::All, |a| a.statements),
                 parameters: parameters.unwrap_or(default_parameters),
                 cancel: route,
             },
@@ -132,7 +132,7 @@ impl<P: Protocol> Session<Connected<P>> {
         let rules = Rules::new(trail, rules.commands, rules.statements, rules.parameters, rules.cancel);
         let mut pump = Box::new(Pump::new(machine, client, backend, rules, core.clone(), control));
         let end = pump.run().await;
-        let trail = pump.close().await;
+        let trail = pump.close(end).await;
         Ended::pumped(core, trail, end, place)
     }
 }

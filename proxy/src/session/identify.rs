@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use ringgate_control::identity::{CertIdentity, Kind, Route, from_certificate};
+use ringgate_control::identity::{CertIdentity, CertKind, Route, UserKind};
 use ringgate_protocol::{Protocol, RefusalKind};
 
 use super::secure::Secured;
@@ -37,7 +37,7 @@ impl<P: Protocol> Session<Secured<P>> {
         };
         let facts = &mut self.trail.facts;
         facts.user.clone_from(&identity.user);
-        facts.user_kind.clone_from(&identity.user_kind);
+        facts.user_kind = identity.user_kind.as_str();
         facts.roles.clone_from(&identity.roles);
         facts.access_requests.clone_from(&identity.access_requests);
         facts.cert_serial.clone_from(&identity.serial_hex);
@@ -48,15 +48,15 @@ impl<P: Protocol> Session<Secured<P>> {
     fn certificate(&self) -> Result<CertIdentity, String> {
         let tls = self.client.tls.as_ref().ok_or("no TLS")?;
         let leaf = tls.peer_certificate().ok_or("no client certificate")?;
-        let identity = from_certificate(leaf).map_err(|e| e.to_string())?;
+        let identity = CertIdentity::from_certificate(leaf).map_err(|e| e.to_string())?;
         let now = i64::try_from(unix_us() / 1_000_000).unwrap_or(i64::MAX);
-        if now >= identity.not_after_unix || now < identity.not_before_unix {
+        if !identity.is_valid_at(now) {
             return Err("the certificate is not valid at this time".into());
         }
         if identity.cluster != self.core.plane.authority.cluster_name() {
             return Err("the certificate is of another cluster".into());
         }
-        if identity.kind != Kind::Route {
+        if identity.kind != CertKind::Route {
             return Err("the certificate is not for a database connection".into());
         }
         match &identity.route {
@@ -75,9 +75,9 @@ impl<P: Protocol> Session<Secured<P>> {
 /// The identity of a listener that knows no certificates.
 fn fixed(route: &PlainRoute, cluster: &str) -> CertIdentity {
     CertIdentity {
-        kind: Kind::Route,
+        kind: CertKind::Route,
         user: route.user.clone(),
-        user_kind: "human".into(),
+        user_kind: UserKind::Human,
         roles: route.roles.clone(),
         traits: route.traits.clone(),
         access_requests: Vec::new(),
@@ -86,7 +86,16 @@ fn fixed(route: &PlainRoute, cluster: &str) -> CertIdentity {
             protocol: String::new(),
             db_user: route.db_user.clone(),
             db_name: route.db_name.clone(),
+            db_roles: Vec::new(),
+            db_users: Vec::new(),
+            db_names: Vec::new(),
         }),
+        allowed_resources: Vec::new(),
+        mfa_device: None,
+        device: None,
+        login_not_after_unix: i64::MAX,
+        disallow_reissue: true,
+        bot_instance: None,
         cluster: cluster.to_owned(),
         login_ip: None,
         serial_hex: String::new(),

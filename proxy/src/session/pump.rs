@@ -23,11 +23,15 @@ use ringgate_audit::Position;
 use ringgate_protocol::{Fault, Machine, Note, Outbox, Refusal, RefusalKind, Ruling, Side, Step};
 
 use super::link::Link;
+use super::trail::Trail;
 use super::port::Port;
 use super::{End, rule};
 use crate::net::Yield;
 use crate::net::buffer::Buf;
 use crate::worker::{Control, Core, Order};
+
+/// How long the client may take to hang up after our last words.
+const LINGER: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// Turns of the loop before the other sessions of the worker get theirs.
 const TURNS_MAX: u32 = 16;
@@ -236,9 +240,9 @@ impl<M: Machine> Pump<M> {
 
     /// Rules on what the lane from `side` holds and sends what may go.
     fn process(&mut self, side: Side) -> Result<bool, End> {
-        let (lane, sink) = match side {
-            Side::Client => (&mut self.up, &mut self.backend),
-            Side::Backend => (&mut self.down, &mut self.client),
+        let lane = match side {
+            Side::Client => &mut self.up,
+            Side::Backend => &mut self.down,
         };
         let mut out: Option<Buf> = None;
         if lane.owes_answers() {
@@ -343,22 +347,14 @@ impl<M: Machine> Pump<M> {
                 Side::Backend => self.backend.bytes_in += at as u64,
             }
         }
-        let (lane, sink_side) = match side {
-            Side::Client => (&mut self.up, Side::Backend),
-            Side::Backend => (&mut self.down, Side::Client),
-        };
         let moved = at > 0 || out.is_some();
         if at > 0 && side == Side::Backend {
             // The other side moved: a client lane that was held may go on.
             self.up.held = false;
         }
-        let lane = match side {
-            Side::Client => &mut self.up,
-            Side::Backend => lane,
-        };
-        let sink = match sink_side {
-            Side::Client => &mut self.client,
-            Side::Backend => &mut self.backend,
+        let (lane, sink) = match side {
+            Side::Client => (&mut self.up, &mut self.backend),
+            Side::Backend => (&mut self.down, &mut self.client),
         };
         if let Some(mut buf) = data.take() {
             if run > 0 && out.is_none() {
@@ -458,7 +454,7 @@ impl<M: Machine> Pump<M> {
             if self.rules.goodbye {
                 self.ending = Some(End::Client);
             } else {
-                if !self.rules.backend_said_fatal {
+                if !self.machine.has_parted() {
                     let message = "the connection to the database was lost";
                     self.farewell(RefusalKind::Unreachable, message, "connect again; the database may have restarted");
                 }
@@ -527,9 +523,29 @@ impl<M: Machine> Pump<M> {
         still(&self.up) && still(&self.down) && self.client.holds_nothing() && self.backend.holds_nothing()
     }
 
-    /// The client's socket, for the close.
-    pub fn client_stream(&self) -> &crate::net::stream::Stream {
-        self.client.stream()
+    /// Closes both sockets and gives the trail back. The client's last bytes are taken first: closing with unread
+    /// bytes would make the kernel send a reset, which may overtake our last words.
+    pub async fn close(mut self: Box<Self>, end: End) -> Trail {
+        self.client.stream().shutdown_write();
+        if !matches!(end, End::Client | End::Stalled) && !self.client.gone {
+            let linger = std::future::poll_fn(|cx| {
+                loop {
+                    let mut ignored = None;
+                    let moved = self.client.poll(cx, &mut ignored);
+                    self.client.forget_records();
+                    if self.client.at_end {
+                        return Poll::Ready(());
+                    }
+                    self.client.arm(&mut None, 1);
+                    if !moved.any() && self.client.is_receiving() {
+                        return Poll::Pending;
+                    }
+                }
+            });
+            // A client that does not hang up is left alone.
+            let _ = crate::net::within(LINGER, linger).await;
+        }
+        self.rules.into_trail()
     }
 }
 

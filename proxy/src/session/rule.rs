@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use aws_lc_rs::digest;
 use ringgate_audit::event::{Event, Statement};
 use ringgate_audit::{Position, Refused};
-use ringgate_policy::{CommandSet, StatementDetail};
+use ringgate_policy::{CommandSet, AuditedStatements};
 use ringgate_protocol::{Class, Fault, FaultKind, Operation, Outcome, RefusalKind, Side, Ticket, Verb};
 
 use super::parameters::Bound;
@@ -23,15 +23,13 @@ pub struct Rules {
     /// The command classes its roles permit.
     pub commands: CommandSet,
     /// Which statements are recorded.
-    pub statements: StatementDetail,
+    pub statements: AuditedStatements,
     /// How much of parameters is recorded.
     pub parameters: ParameterDetail,
     /// Where a cancel for this session goes.
     pub cancel: super::cancel::Route,
     /// The client has said goodbye.
     pub goodbye: bool,
-    /// The database has said its own last word.
-    pub backend_said_fatal: bool,
     now_us: u64,
     unix_us: u64,
     backend_pid: u32,
@@ -68,7 +66,7 @@ impl Rules {
     pub fn new(
         trail: Trail,
         commands: CommandSet,
-        statements: StatementDetail,
+        statements: AuditedStatements,
         parameters: ParameterDetail,
         cancel: super::cancel::Route,
     ) -> Rules {
@@ -79,11 +77,15 @@ impl Rules {
             parameters,
             cancel,
             goodbye: false,
-            backend_said_fatal: false,
             now_us: 0,
             unix_us: 0,
             backend_pid: 0,
         }
+    }
+
+    /// The trail, when the session is over.
+    pub fn into_trail(self) -> Trail {
+        self.trail
     }
 
     /// Reads the clocks, once for all that happens in this turn.
@@ -259,9 +261,9 @@ impl Rules {
 
     fn is_recorded(&self, operation: &Operation<'_>, query_type: &str) -> bool {
         match self.statements {
-            StatementDetail::All => true,
-            StatementDetail::DdlDml => operation.verb == Verb::FunctionCall || statement::is_ddl_or_dml(query_type),
-            StatementDetail::None => false,
+            AuditedStatements::All => true,
+            AuditedStatements::DdlDml => operation.verb == Verb::FunctionCall || statement::is_ddl_or_dml(query_type),
+            AuditedStatements::None => false,
         }
     }
 }

@@ -42,7 +42,10 @@ impl Session<Accepted> {
             self.count_reject(Reject::Limit);
             return Err(self.closed(End::Limit));
         };
-        let mut opening = P::opening(self.listener.plain.is_some());
+        let mut opening = P::opening();
+        if self.listener.plain.is_some() {
+            opening.offer_no_tls();
+        }
         let mut out = Vec::new();
         opening.start(&mut out);
         loop {

@@ -33,7 +33,7 @@ pub struct Facts {
     /// Product user.
     pub user: String,
     /// `human` or `bot`.
-    pub user_kind: String,
+    pub user_kind: &'static str,
     /// Roles of the certificate.
     pub roles: Vec<String>,
     /// Active access requests.
@@ -149,7 +149,7 @@ impl Trail {
         let slot = core.audit.borrow_mut().open_session(&SessionFacts {
             sid: self.sid,
             user: &facts.user,
-            user_kind: &facts.user_kind,
+            user_kind: facts.user_kind,
             roles: &facts.roles,
             access_requests: &facts.access_requests,
             cert_serial: &facts.cert_serial,
