@@ -1,7 +1,6 @@
 //! The server: everything started in order, and stopped in the reverse one.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 

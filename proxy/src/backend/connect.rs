@@ -160,7 +160,7 @@ async fn sign_in<P: Protocol>(
                 link.plain.consume(len);
                 let Some((config, name)) = &prepared.tls else { return Err(ConnectError::Stuffed) };
                 let tls = Tls::client(config.clone(), name.clone()).map_err(LinkError::Tls)?;
-                link.start_tls(tls).await?;
+                link.start_tls(tls, None).await?;
                 login.tls_started(&mut out);
             }
         }

@@ -126,7 +126,7 @@ async fn send(core: &Rc<Core>, route: &Route, frame: &[u8]) -> Result<(), super:
             return Err(super::link::LinkError::Gone);
         }
         link.plain.consume(1);
-        link.start_tls(Tls::client(config.clone(), name.clone())?).await?;
+        link.start_tls(Tls::client(config.clone(), name.clone())?, None).await?;
     }
     link.close(frame).await;
     Ok(())

@@ -10,7 +10,6 @@ use super::secure::Secured;
 use super::{Ended, Session};
 use crate::metrics::Reject;
 use crate::plane::{Peer, PlainRoute};
-use crate::tls::Tls;
 use crate::worker::unix_us;
 
 /// The client is known.

@@ -9,6 +9,7 @@ use crate::net::buffer::{Buf, Pool};
 use crate::net::stream::Stream;
 use crate::net::within;
 use crate::tls::Tls;
+use crate::worker::Core;
 
 /// A connection that is not yet, or no longer, in the pump.
 pub struct Link {
@@ -155,14 +156,20 @@ impl Link {
         within(left, self.stream.send_all(buf)).await.ok_or(LinkError::TimedOut)?.map_err(LinkError::Io)
     }
 
-    /// Shakes hands. What stands in `plain` are the first records.
-    pub async fn start_tls(&mut self, tls: Tls) -> Result<(), LinkError> {
+    /// Shakes hands. What stands in `plain` are the first records. `turns` rations the steps among the connections
+    /// of a worker.
+    pub async fn start_tls(&mut self, tls: Tls, turns: Option<&Core>) -> Result<(), LinkError> {
         let mut cipher = self.pool.large();
         cipher.append(self.plain.filled());
         self.plain.consume(self.plain.len());
         self.cipher = Some(cipher);
         self.tls = Some(tls);
         loop {
+            if let Some(core) = turns
+                && self.cipher.as_ref().is_some_and(|c| crate::tls::whole_record(c.filled()).is_some())
+            {
+                core.handshake_turn().await;
+            }
             let (read, control, done) = {
                 let (Some(tls), Some(cipher)) = (self.tls.as_mut(), self.cipher.as_mut()) else {
                     return Err(LinkError::Gone);

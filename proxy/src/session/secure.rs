@@ -38,10 +38,6 @@ pub struct Startup {
 impl Session<Accepted> {
     /// Reads the client until it is known what it wants. Everything before that is bounded in time and bytes.
     pub(super) async fn secure<P: Protocol>(mut self) -> Result<Session<Secured<P>>, Ended> {
-        let Some(_handshake) = self.core.begin_handshake() else {
-            self.count_reject(Reject::Limit);
-            return Err(self.closed(End::Limit));
-        };
         let mut opening = P::opening();
         if self.listener.plain.is_some() {
             opening.offer_no_tls();
@@ -125,7 +121,7 @@ impl Session<Accepted> {
             Ok(tls) => tls,
             Err(error) => return Err(self.failed(&LinkError::Tls(error))),
         };
-        match self.client.start_tls(tls).await {
+        match self.client.start_tls(tls, Some(&self.core)).await {
             Ok(()) => Ok(self),
             Err(error) => Err(self.failed(&error)),
         }
