@@ -17,8 +17,13 @@ mod tunnel;
 mod version;
 mod worker;
 
+#[cfg(not(test))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: net::allocations::Counting = net::allocations::Counting;
 
 fn main() -> std::process::ExitCode {
     let code = cli::run();

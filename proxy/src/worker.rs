@@ -165,6 +165,25 @@ impl Control {
 }
 
 impl Core {
+    /// The world of worker `id`.
+    pub fn new(id: usize, plane: Arc<Plane>, audit: Producer, counters: Arc<Counters>) -> Rc<Core> {
+        let settings = &plane.settings;
+        Rc::new(Core {
+            id,
+            pool: Pool::new(settings.buffer_small_bytes, settings.buffer_large_bytes),
+            policy: RefCell::new(plane.policy.reader()),
+            audit: RefCell::new(audit),
+            counters,
+            plane,
+            sessions: RefCell::default(),
+            waiting: RefCell::default(),
+            prepared: RefCell::default(),
+            next_prepared: Cell::new(0),
+            origin: Instant::now(),
+            handshakes: Cell::new(0),
+        })
+    }
+
     /// Milliseconds of this worker's monotonic clock, never 0.
     pub fn now_ms(&self) -> u64 {
         self.now_us() / 1000 + 1
@@ -360,21 +379,7 @@ pub fn run(start: Start) -> std::io::Result<()> {
     }
     let Start { id, plane, driver, ring, inbox, ear, audit, counters, .. } = start;
     driver::run(driver, ring, || async move {
-        let settings = &plane.settings;
-        let core = Rc::new(Core {
-            id,
-            pool: Pool::new(settings.buffer_small_bytes, settings.buffer_large_bytes),
-            policy: RefCell::new(plane.policy.reader()),
-            audit: RefCell::new(audit),
-            counters,
-            plane,
-            sessions: RefCell::default(),
-            waiting: RefCell::default(),
-            prepared: RefCell::default(),
-            next_prepared: Cell::new(0),
-            origin: Instant::now(),
-            handshakes: Cell::new(0),
-        });
+        let core = Core::new(id, plane, audit, counters);
         let sweeper = core.clone();
         net::spawn(
             async move {

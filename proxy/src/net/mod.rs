@@ -8,6 +8,8 @@
 //! close-on-exec and non-blocking.
 #![allow(unsafe_code)]
 
+#[cfg(test)]
+pub mod allocations;
 pub mod buffer;
 pub mod doorbell;
 pub mod driver;

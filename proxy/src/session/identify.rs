@@ -102,3 +102,17 @@ fn fixed(route: &PlainRoute, cluster: &str) -> CertIdentity {
         not_before_unix: 0,
     }
 }
+
+/// An identity for tests of the pump.
+#[cfg(test)]
+pub fn tests_identity() -> CertIdentity {
+    let route = PlainRoute {
+        user: "alice".into(),
+        roles: Vec::new(),
+        traits: std::collections::BTreeMap::new(),
+        service: "db".into(),
+        db_user: "app".into(),
+        db_name: "app".into(),
+    };
+    fixed(&route, "test")
+}

@@ -17,6 +17,8 @@ pub mod pump;
 pub mod rule;
 mod secure;
 mod statement;
+#[cfg(test)]
+mod tests;
 mod trail;
 
 use std::rc::Rc;
