@@ -16,6 +16,8 @@ mod decision;
 mod document;
 mod duration;
 mod expression;
+#[cfg(test)]
+mod naive;
 mod options;
 mod pattern;
 mod permit;
@@ -26,6 +28,8 @@ mod role;
 mod secret;
 mod snapshot;
 mod template;
+#[cfg(test)]
+mod tests;
 
 pub use command::CommandSet;
 pub use database::{
