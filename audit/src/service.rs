@@ -221,18 +221,16 @@ pub fn start(
         rings.push(Ring::new(RingConsumer::new(&map, 0), &options, facts::Sessions::default(), Some(facts), wake));
     }
     let maps = rings.iter().map(|r| r.ring.map().clone()).collect();
-    let old = old
-        .into_iter()
-        .map(|(path, map, from)| {
-            let sessions = facts::restore(&path.with_extension("facts"));
-            Old {
-                path,
-                boot: map.boot(),
-                ring: Ring::new(RingConsumer::new(&map, from), &options, sessions, None, None),
-            }
-        })
-        .collect();
-    let writer = Writer::new(options, key, found, rings, old, boot, shared.clone());
+    let mut former = Vec::with_capacity(old.len());
+    for (path, map, from) in old {
+        let facts_path = path.with_extension("facts");
+        let (sessions, bytes) = facts::restore(&facts_path);
+        let facts = FactsFile::continue_at(&facts_path, bytes).map_err(StartError::io("open", &facts_path))?;
+        let ring = Ring::new(RingConsumer::new(&map, from), &options, sessions, Some(facts), None);
+        former.push(Old { path, boot: map.boot(), ring });
+    }
+    let writer = Writer::new(options, key, found, rings, former, boot, shared.clone());
+    writer.begin();
     let thread = std::thread::Builder::new()
         .name("audit-writer".to_owned())
         .spawn(move || writer::run(writer))

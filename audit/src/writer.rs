@@ -118,7 +118,6 @@ struct Recovery {
 pub(crate) fn run(mut writer: Writer) {
     // Weight, not priority: the writer yields to the workers when both want the core. Refusal changes nothing else.
     let _ = rustix::process::setpriority_process(None, 5);
-    writer.begin();
     let mut quiet = Instant::now();
     loop {
         let stop = writer.shared.stop.load(Ordering::Acquire);
@@ -206,7 +205,7 @@ impl Writer {
     }
 
     /// A state file exists from the first start on: later its absence means something.
-    fn begin(&mut self) {
+    pub(crate) fn begin(&self) {
         if self.end.tree.size() == 0 {
             let _ = self.end.write(&self.options.dir, &self.key);
         }
@@ -330,7 +329,7 @@ impl Writer {
 
     fn try_commit(&mut self, last_resort: bool) -> Result<(), Failed> {
         let plain = |error| Failed { error, void: false };
-        for ring in &mut self.rings {
+        for ring in self.old.iter_mut().map(|o| &mut o.ring).chain(&mut self.rings) {
             if let Some(facts) = &mut ring.facts {
                 facts.write().map_err(plain)?;
             }
