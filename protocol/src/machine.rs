@@ -128,13 +128,20 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-/// The cancel key we hand to the client in place of the database's own (protocol-notes 1.4).
-#[derive(Clone, Copy, Debug)]
+/// The cancel key we hand to the client in place of the database's own (protocol-notes 1.4). Debug shows
+/// no secret.
+#[derive(Clone, Copy)]
 pub struct SessionKey {
     /// Process id as shown to the client. Positive.
     pub pid: u32,
     /// Secret bytes. Clients of the old protocol get the first 4, others all.
     pub secret: [u8; 32],
+}
+
+impl std::fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionKey").field("pid", &self.pid).finish_non_exhaustive()
+    }
 }
 
 /// Reads a client until it is known who wants what. Lives on the cold path: it may allocate.

@@ -103,7 +103,9 @@ impl PostgresMachine {
             }
             _ if first => {}
             b'C' | b'E' | b'I' | b's' | b'Z' | b'K' => return Ok(Verdict::Stop),
-            _ if self.queue.front().is_some_and(|entry| entry.skip || self.skipping) => return Ok(Verdict::Stop),
+            _ if self.skipping || self.queue.front().is_some_and(Entry::may_go_unanswered) => {
+                return Ok(Verdict::Stop);
+            }
             _ => {}
         }
         if let Some(skipped) = self.drop_skipped(front.tag) {
@@ -276,10 +278,10 @@ impl PostgresMachine {
     fn query(&mut self, ticket: Ticket, front: Head, rest: &[u8]) -> Result<Verdict, Fault> {
         match (self.flow, front.tag) {
             (Flow::Fresh, b'T') => Ok(self.to(Flow::Rows, front)),
-            // A replication command may send several results, and files after them, under one tag.
-            (Flow::Rows | Flow::CopyOutDone | Flow::CopyBothDone, b'T') if self.replication => {
-                Ok(self.to(Flow::Rows, front))
-            }
+            // Rewrite rules may add results of their own under the one tag.
+            (Flow::Rows, b'T') => Ok(Verdict::Pass(front.frame)),
+            // So may a replication command, and files after them.
+            (Flow::CopyOutDone | Flow::CopyBothDone, b'T') if self.replication => Ok(self.to(Flow::Rows, front)),
             (Flow::CopyOutDone, b'H') if self.replication => Ok(self.to(Flow::CopyOut, front)),
             (Flow::Fresh | Flow::Failed, b'Z') => self.query_ready(ticket, front, rest),
             (Flow::Fresh, b'I') => Ok(Verdict::Pass(front.frame)),
@@ -368,6 +370,8 @@ impl PostgresMachine {
             (Flow::Fresh, b'H') => Ok(self.to(Flow::CopyOut, front)),
             (Flow::Fresh, b'W') if self.replication => Ok(self.to(Flow::CopyBoth, front)),
             (Flow::CopyOut, b'c') => Ok(self.to(Flow::CopyOutDone, front)),
+            // The server may send a last keepalive, and its CopyDone again, after its CopyDone.
+            (Flow::CopyBothDone, b'd' | b'c') => Ok(Verdict::Pass(front.frame)),
             (Flow::CopyBoth, b'c') => Ok(self.to(Flow::CopyBothDone, front)),
             _ => Err(OUT_OF_ORDER),
         }

@@ -17,7 +17,6 @@ const WINDOW_MIN: usize = 1024;
 const TEXT_MAX: usize = 64 * 1024;
 
 /// Rules the frames of one PostgreSQL session.
-#[derive(Debug)]
 pub struct PostgresMachine {
     pub(super) limits: Limits,
     pub(super) key: SessionKey,
@@ -55,6 +54,18 @@ pub struct PostgresMachine {
 
     pub(super) statements: Statements,
     pub(super) portals: Portals,
+}
+
+impl std::fmt::Debug for PostgresMachine {
+    /// Shows where the session stands, and neither payload nor key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresMachine")
+            .field("flow", &self.flow)
+            .field("skipping", &self.skipping)
+            .field("dropping", &self.dropping)
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where the client's front frame stands.

@@ -65,6 +65,11 @@ impl Entry {
         }
     }
 
+    /// The database may pass over it without a word.
+    pub(super) fn may_go_unanswered(&self) -> bool {
+        self.skip || matches!(self.expect, Expect::Sync { maybe: true } | Expect::CopyEnd(_) | Expect::Swallowed)
+    }
+
     /// The ticket to which an error is put down.
     pub(super) fn blamed(&self) -> Option<Ticket> {
         match self.expect {
