@@ -1,5 +1,7 @@
 //! Every authority against every use, through real TLS handshakes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test program.
+
 mod cluster;
 
 use std::sync::Arc;

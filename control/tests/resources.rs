@@ -1,5 +1,7 @@
 //! Creating, updating, reading and removing resources.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test program.
+
 mod cluster;
 
 use std::os::unix::fs::PermissionsExt;

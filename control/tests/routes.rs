@@ -1,5 +1,7 @@
 //! Who gets which certificate.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test program.
+
 mod cluster;
 
 use std::time::Duration;

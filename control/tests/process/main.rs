@@ -3,6 +3,10 @@
 //! This program is also the child: `process serve DIR` serves, `process call SOCKET` is a client. The parent steers
 //! the child's data plane by files in DIR.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // A test program.
+
+mod api;
+#[path = "../cluster/mod.rs"]
 mod cluster;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -31,7 +35,7 @@ fn main() {
 }
 
 fn run_cases(filter: Option<&String>) {
-    let cases: [(&str, fn()); 7] = [
+    let signals: [(&str, fn()); 7] = [
         ("sigterm_drains_and_exits_when_no_session_is_left", sigterm_drains_and_exits_when_no_session_is_left),
         ("sigint_does_the_same", sigint_does_the_same),
         ("the_grace_ends_the_wait", the_grace_ends_the_wait),
@@ -40,7 +44,8 @@ fn run_cases(filter: Option<&String>) {
         ("a_killed_servers_socket_is_taken_over_and_a_live_ones_is_not", takes_over_a_dead_socket),
         ("another_uid_is_refused_and_its_own_is_served", another_uid_is_refused_and_its_own_is_served),
     ];
-    for (name, case) in cases.iter().filter(|(name, _)| filter.is_none_or(|f| name.contains(f.as_str()))) {
+    let cases = signals.iter().chain(&api::CASES);
+    for (name, case) in cases.filter(|(name, _)| filter.is_none_or(|f| name.contains(f.as_str()))) {
         case();
         println!("test {name} ... ok");
     }
