@@ -24,8 +24,8 @@ pub use words::{AuditMode, Driver, KeyExchange, LogFormat, OnAccessChange, Param
 
 mod words;
 
-/// Longest path of a Unix socket the kernel takes, in bytes, without the final zero.
-pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Longest path of the admin socket, bytes: the kernel takes 107, and it is bound under a longer name first.
+pub const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -42,8 +42,6 @@ pub struct Config {
     pub ca: Ca,
     /// Cluster-wide rules of access.
     pub auth: Auth,
-    /// The state database, absolute.
-    pub storage_path: PathBuf,
     /// Databases of the file. Those made by `create` come on top; a static one of the same name wins.
     pub databases: Vec<ringgate_policy::DatabaseDocument>,
     /// Bounds on what peers can cost.

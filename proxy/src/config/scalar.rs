@@ -61,6 +61,14 @@ pub struct Rate {
     pub per: Duration,
 }
 
+impl Rate {
+    /// Times per second, rounded up.
+    pub fn per_second(self) -> u32 {
+        let seconds = u32::try_from(self.per.as_secs()).unwrap_or(u32::MAX).max(1);
+        self.count.div_ceil(seconds)
+    }
+}
+
 /// `20/s`, `100/m`, `1000/h`.
 pub(crate) fn rate(text: &str) -> Result<Rate, String> {
     let wrong = || format!("`{text}` is not a rate (write 20/s, 100/m or 1000/h)");
