@@ -64,7 +64,7 @@ pub struct Statement<'a> {
 }
 
 /// One value bound to a statement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Parameter<'a> {
     /// SQL NULL: JSON `null`.
     Null,

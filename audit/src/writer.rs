@@ -1,0 +1,627 @@
+//! The writer thread: rings in, lines and batches out.
+//!
+//! One batch is in the making at a time. Its records stay in their rings until it is on disk, and its lines in `lines`,
+//! so a failed write or sync is repeated with the same numbers in a place that is known to be good.
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::chain::{Hash, sha256};
+use crate::checkpoint::SigningKey;
+use crate::encode::{self, kind};
+use crate::facts::{FactsFile, Session, Sessions};
+use crate::json;
+use crate::line::{self, Lines, Own};
+use crate::options::{Mode, Options};
+use crate::recover::Recovered;
+use crate::ring::{Damaged, Map, RingConsumer};
+use crate::segment::{BATCH_START, Failed, Header, Segment};
+use crate::service::{NO_WORKER, SYNC_BUCKETS_US, Shared};
+use crate::state::State;
+
+/// Between looks at the rings while records come.
+const POLL: Duration = Duration::from_micros(500);
+/// The same when a statement waits for its record to be on disk.
+const POLL_DURABLE: Duration = Duration::from_micros(200);
+/// Quiet for this long: sleep until the doorbell, or for `IDLE_POLL`.
+const IDLE_AFTER: Duration = Duration::from_millis(50);
+const IDLE_POLL: Duration = Duration::from_millis(10);
+/// Between attempts while the log cannot be written.
+const RETRY: Duration = Duration::from_millis(100);
+/// Between gap records of one ring.
+const GAP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// One ring as the writer sees it.
+pub(crate) struct Ring {
+    pub(crate) ring: RingConsumer,
+    origin: Vec<u8>,
+    sessions: Sessions,
+    facts: Option<FactsFile>,
+    wake: Option<Box<dyn Fn() + Send>>,
+    lost_noted: u64,
+    damaged: bool,
+}
+
+impl Ring {
+    pub(crate) fn new(
+        ring: RingConsumer,
+        options: &Options,
+        sessions: Sessions,
+        facts: Option<FactsFile>,
+        wake: Option<Box<dyn Fn() + Send>>,
+    ) -> Self {
+        let worker = Some(ring.map().worker()).filter(|w| *w != NO_WORKER);
+        let origin = line::origin(&options.cluster_name, &options.server_id, worker);
+        let lost_noted = ring.map().lost_reported();
+        Self { ring, origin, sessions, facts, wake, lost_noted, damaged: false }
+    }
+
+    fn map(&self) -> &Arc<Map> {
+        self.ring.map()
+    }
+    fn drained(&self) -> bool {
+        self.ring.read() >= self.map().tail()
+    }
+}
+
+/// A ring of a former process, deleted once its records are on disk.
+pub(crate) struct Old {
+    pub(crate) path: PathBuf,
+    pub(crate) boot: u128,
+    pub(crate) ring: Ring,
+}
+
+/// What the writer owns.
+pub(crate) struct Writer {
+    options: Options,
+    key: SigningKey,
+    shared: Arc<Shared>,
+    rings: Vec<Ring>,
+    old: Vec<Old>,
+    /// Lines of the log's own have no worker.
+    origin: Vec<u8>,
+    format: Lines,
+    /// Lines of the batch in the making.
+    lines: Vec<u8>,
+    first_seq: u64,
+    since: Option<Instant>,
+    end: State,
+    segment: Option<Segment>,
+    failed_sync: bool,
+    /// The last attempt failed then.
+    failed_at: Option<Instant>,
+    recovery: Option<Recovery>,
+    lost_to_sink: bool,
+    gap_at: Instant,
+    /// Batches on disk that hold more than checkpoints, since the last checkpoint.
+    unsigned: u64,
+    only_checkpoint: bool,
+    signed_at: Instant,
+    turn: usize,
+    disk_at: Instant,
+}
+
+/// What `audit.recover` will say once the former rings are drained.
+struct Recovery {
+    segment: u64,
+    cut_bytes: u64,
+    crashed: bool,
+    records: u64,
+    /// The event is among `lines`.
+    told: bool,
+}
+
+pub(crate) fn run(mut writer: Writer) {
+    // Weight, not priority: the writer yields to the workers when both want the core. Refusal changes nothing else.
+    let _ = rustix::process::setpriority_process(None, 5);
+    writer.begin();
+    let mut quiet = Instant::now();
+    loop {
+        let stop = writer.shared.stop.load(Ordering::Acquire);
+        let moved = writer.gather();
+        writer.own_lines(stop);
+        if writer.due(stop) {
+            writer.commit(false);
+        }
+        writer.give_room(false);
+        if stop && (writer.finished() || writer.failed_at.is_some()) {
+            writer.finish();
+            return;
+        }
+        if moved || !writer.lines.is_empty() {
+            quiet = Instant::now();
+            if writer.lines.len() < writer.options.batch_bytes || writer.failed_at.is_some() {
+                std::thread::park_timeout(writer.pause());
+            }
+        } else if quiet.elapsed() < IDLE_AFTER {
+            std::thread::park_timeout(writer.pause());
+        } else {
+            writer.shared.set_idle(true);
+            if writer.rings.iter().all(Ring::drained) {
+                std::thread::park_timeout(IDLE_POLL);
+            }
+            writer.shared.set_idle(false);
+        }
+        writer.look_at_disk();
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(
+        options: Options,
+        key: SigningKey,
+        found: Recovered,
+        rings: Vec<Ring>,
+        old: Vec<Old>,
+        boot: u128,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let now = Instant::now();
+        let origin = line::origin(&options.cluster_name, &options.server_id, None);
+        let mut writer = Self {
+            format: Lines::new(found.end.seq + 1),
+            lines: Vec::with_capacity(options.batch_bytes + (64 << 10)),
+            first_seq: found.end.seq + 1,
+            since: None,
+            segment: None,
+            failed_sync: false,
+            failed_at: None,
+            recovery: None,
+            lost_to_sink: false,
+            gap_at: now,
+            unsigned: 0,
+            only_checkpoint: true,
+            signed_at: now,
+            turn: 0,
+            disk_at: now,
+            end: found.end,
+            options,
+            key,
+            shared,
+            rings,
+            old,
+            origin,
+        };
+        writer.disk_free();
+        if let Some(damage) = found.damage {
+            let mut members = b"\"success\":false,\"error\":".to_vec();
+            json::string(&mut members, damage);
+            writer.own("audit.verify", "TAU05W", &members);
+        }
+        let undrained = writer.old.iter().any(|o| !o.ring.drained());
+        if found.crashed || found.cut_bytes > 0 || undrained {
+            let segment = writer.end.segment;
+            writer.recovery = Some(Recovery {
+                segment,
+                cut_bytes: found.cut_bytes,
+                crashed: found.crashed,
+                records: 0,
+                told: false,
+            });
+            if found.crashed && writer.old.iter().any(|o| o.boot != boot) {
+                // What the page cache held is gone: how much, nobody knows.
+                writer.own("audit.gap", "TAU02W", b"\"reason\":\"power_loss\",\"lost\":null");
+            }
+        }
+        writer
+    }
+
+    /// A state file exists from the first start on: later its absence means something.
+    fn begin(&mut self) {
+        if self.end.tree.size() == 0 {
+            let _ = self.end.write(&self.options.dir, &self.key);
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        match self.options.mode {
+            _ if self.failed_at.is_some() => RETRY / 4,
+            Mode::Durable => POLL_DURABLE,
+            _ => POLL.min(self.options.flush_interval.max(Duration::from_micros(50))),
+        }
+    }
+
+    /// Formats what the rings hold, until the batch is full.
+    fn gather(&mut self) -> bool {
+        let mut moved = false;
+        let full = self.options.batch_bytes;
+        let before = self.lines.len();
+        for old in &mut self.old {
+            let lines = self.format.seq;
+            moved |= drain(&mut old.ring, &mut self.format, &mut self.lines, full, &self.shared);
+            if let Some(recovery) = &mut self.recovery {
+                recovery.records += self.format.seq - lines;
+            }
+        }
+        // Who comes first changes, so that a busy ring does not starve the others when a batch fills up.
+        let n = self.rings.len();
+        self.turn = (self.turn + 1) % n.max(1);
+        for i in 0..n {
+            let ring = &mut self.rings[(self.turn + i) % n];
+            moved |= drain(ring, &mut self.format, &mut self.lines, full, &self.shared);
+        }
+        if self.lines.len() > before {
+            self.only_checkpoint = false;
+            self.since.get_or_insert_with(Instant::now);
+        }
+        moved
+    }
+
+    fn own(&mut self, event: &str, code: &str, members: &[u8]) {
+        self.since.get_or_insert_with(Instant::now);
+        let own = Own { event, code, time_us: now_us(), members };
+        self.format.own(&mut self.lines, &self.origin, &own);
+        if event != "audit.checkpoint" {
+            self.only_checkpoint = false;
+        }
+    }
+
+    /// Adds what the log itself has to say: gaps, the recovery, checkpoints.
+    fn own_lines(&mut self, stop: bool) {
+        if self.failed_at.is_some() {
+            return;
+        }
+        for i in 0..self.old.len() + self.rings.len() {
+            let (ring, worker) = self.ring_mut(i);
+            if std::mem::take(&mut ring.damaged) {
+                let members = format!("\"reason\":\"ring_damaged\",\"lost\":null{worker}");
+                self.own("audit.gap", "TAU02W", members.as_bytes());
+            }
+        }
+        if stop || self.gap_at.elapsed() >= GAP_INTERVAL {
+            let reason = if self.lost_to_sink { "sink_broken" } else { "ring_full" };
+            for i in 0..self.old.len() + self.rings.len() {
+                let (ring, worker) = self.ring_mut(i);
+                let lost = ring.map().lost();
+                if lost > ring.lost_noted {
+                    let members = format!("\"reason\":\"{reason}\",\"lost\":{}{worker}", lost - ring.lost_noted);
+                    ring.lost_noted = lost;
+                    self.gap_at = Instant::now();
+                    self.own("audit.gap", "TAU02W", members.as_bytes());
+                }
+            }
+            self.lost_to_sink = false;
+        }
+        let drained = self.old.iter().all(|o| o.ring.drained());
+        if let Some(recovery) = &mut self.recovery
+            && drained
+            && !recovery.told
+        {
+            recovery.told = true;
+            let members = format!(
+                "\"segment\":{},\"cut_bytes\":{},\"crashed\":{},\"records\":{}",
+                recovery.segment, recovery.cut_bytes, recovery.crashed, recovery.records
+            );
+            self.own("audit.recover", "TAU03I", members.as_bytes());
+        }
+    }
+
+    fn ring_mut(&mut self, i: usize) -> (&mut Ring, String) {
+        let n = self.old.len();
+        let ring = if i < n { &mut self.old[i].ring } else { &mut self.rings[i - n] };
+        let worker = ring.map().worker();
+        let worker = if worker == NO_WORKER { String::new() } else { format!(",\"worker\":{worker}") };
+        (ring, worker)
+    }
+
+    fn due(&self, stop: bool) -> bool {
+        if self.failed_at.is_some_and(|at| at.elapsed() < RETRY && !stop) {
+            return false;
+        }
+        let Some(since) = self.since else {
+            // Openings and closings of sessions make no line; their room is given back all the same.
+            return self.rings.iter().any(|r| r.ring.read() > r.map().head())
+                || self.old.iter().any(|o| o.ring.ring.read() > o.ring.map().head() || o.ring.drained());
+        };
+        stop || self.options.mode == Mode::Durable
+            || self.lines.len() >= self.options.batch_bytes
+            || since.elapsed() >= self.options.flush_interval
+            || self.shared.flush.load(Ordering::Acquire)
+    }
+
+    /// Writes the batch and gives its room back, or notes that it could not.
+    fn commit(&mut self, last_resort: bool) {
+        self.shared.flush.store(false, Ordering::Release);
+        let began = Instant::now();
+        match self.try_commit(last_resort) {
+            Ok(()) => self.committed(began),
+            Err(failed) => self.failed(&failed),
+        }
+    }
+
+    fn try_commit(&mut self, last_resort: bool) -> Result<(), Failed> {
+        let plain = |error| Failed { error, void: false };
+        for ring in &mut self.rings {
+            if let Some(facts) = &mut ring.facts {
+                facts.write().map_err(plain)?;
+            }
+        }
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let mut segment = match self.segment.take() {
+            Some(segment) => segment,
+            None => Segment::create(&self.options.dir, self.end.segment + 1).map_err(plain)?,
+        };
+        let header = if segment.bytes == 0 { self.header(segment.number) } else { Vec::new() };
+        let (batch, rings) = self.batch_line(&header);
+        let written = segment.append(&[&header, &self.lines, &batch], last_resort);
+        #[cfg(test)]
+        let written = written.and_then(|()| injected(&self.shared, &mut segment, header.len() + self.lines.len() + batch.len()));
+        if let Err(failed) = written {
+            if !failed.void {
+                self.segment = Some(segment);
+                return Err(failed);
+            }
+            // Best effort: a later reader ignores what stands behind the good bytes anyway.
+            let _ = segment.cut();
+            if segment.bytes == 0 {
+                segment.remove();
+            } else {
+                self.failed_sync = true;
+            }
+            return Err(failed);
+        }
+        self.failed_sync = false;
+        let leaf = sha256(&[&batch]);
+        self.end.tree.push(&leaf);
+        self.end.prev = leaf;
+        self.end.seq = self.format.seq - 1;
+        self.end.rings = rings;
+        (self.end.segment, self.end.bytes) = (segment.number, segment.bytes);
+        self.segment = Some(segment);
+        self.note_batch((header.len() + self.lines.len() + batch.len()) as u64);
+        Ok(())
+    }
+
+    fn header(&mut self, number: u64) -> Vec<u8> {
+        let time = *self.format.time(now_us());
+        let key_id = self.key.public.id_text();
+        let header = Header {
+            number,
+            key_id: &key_id,
+            prev: &self.end.prev,
+            prev_bytes: self.end.bytes,
+            failed_sync: self.failed_sync,
+            time: &time,
+        };
+        header.line()
+    }
+
+    fn batch_line(&mut self, header: &[u8]) -> (Vec<u8>, Vec<(u64, u64)>) {
+        let hash: Hash = sha256(&[header, &self.lines]);
+        let (first, last) = (self.first_seq, self.format.seq - 1);
+        let mut line = BATCH_START.to_vec();
+        line.extend_from_slice(b"\"code\":\"TAU00I\",\"first\":");
+        json::number(&mut line, first);
+        line.extend_from_slice(b",\"last\":");
+        json::number(&mut line, last);
+        line.extend_from_slice(b",\"count\":");
+        json::number(&mut line, last + 1 - first);
+        line.extend_from_slice(b",\"sha256\":\"");
+        json::base64(&mut line, &hash);
+        line.extend_from_slice(b"\",\"prev\":\"");
+        json::base64(&mut line, &self.end.prev);
+        line.extend_from_slice(b"\",\"time\":\"");
+        let time = *self.format.time(now_us());
+        line.extend_from_slice(&time);
+        line.extend_from_slice(b"\",\"rings\":[");
+        let rings: Vec<(u64, u64)> =
+            self.old.iter().map(|o| &o.ring).chain(&self.rings).map(|r| (r.map().id(), r.ring.read())).collect();
+        for (i, (id, at)) in rings.iter().enumerate() {
+            line.extend_from_slice(if i == 0 { b"[" } else { b",[" });
+            json::number(&mut line, *id);
+            line.push(b',');
+            json::number(&mut line, *at);
+            line.push(b']');
+        }
+        line.extend_from_slice(b"]}\n");
+        (line, rings)
+    }
+
+    fn note_batch(&mut self, bytes: u64) {
+        let mut stats = self.shared.stats();
+        stats.events += self.format.seq - self.first_seq;
+        stats.batches += 1;
+        stats.bytes += bytes;
+        stats.last_seq = self.end.seq;
+        stats.last_seal = STANDARD.encode(self.end.prev);
+    }
+
+    fn committed(&mut self, began: Instant) {
+        let had_lines = !self.lines.is_empty();
+        for ring in self.old.iter_mut().map(|o| &mut o.ring).chain(&mut self.rings) {
+            ring.ring.release(ring.ring.read());
+            if had_lines {
+                ring.map().set_lost_reported(ring.lost_noted);
+            }
+            if let Some(facts) = &mut ring.facts {
+                facts.compact(&ring.sessions);
+            }
+        }
+        self.lines.clear();
+        self.first_seq = self.format.seq;
+        self.since = None;
+        self.failed_at = None;
+        self.remove_old();
+        if had_lines {
+            let us = began.elapsed().as_micros() as u64;
+            let mut stats = self.shared.stats();
+            stats.sync_us_sum += us;
+            stats.sync_us_buckets[SYNC_BUCKETS_US.partition_point(|bound| *bound < us)] += 1;
+            drop(stats);
+            if !std::mem::replace(&mut self.only_checkpoint, true) {
+                self.unsigned += 1;
+            }
+            self.sign(false);
+            if self.segment.as_ref().is_some_and(|s| s.bytes >= self.options.segment_bytes)
+                && let Some(segment) = self.segment.take()
+            {
+                // Sealing protects against accidents; the chain protects against the rest.
+                let _ = segment.seal();
+            }
+        }
+        let healed = self.shared.set_sink(true);
+        self.give_room(healed || (had_lines && self.options.mode == Mode::Durable));
+        self.shared.progressed();
+    }
+
+    /// Every so often: `state` now, and the checkpoint's line in the next batch.
+    fn sign(&mut self, now: bool) {
+        if self.unsigned == 0 || !(now || self.signed_at.elapsed() >= self.options.checkpoint_interval) {
+            return;
+        }
+        self.unsigned = 0;
+        self.signed_at = Instant::now();
+        let note = self.key.checkpoint(self.end.tree.size(), &self.end.tree.root(), "");
+        let mut members = b"\"checkpoint\":".to_vec();
+        json::string(&mut members, &note);
+        // Without it the next one, in a short while, says the same and more.
+        let _ = self.end.write(&self.options.dir, &self.key);
+        self.own("audit.checkpoint", "TAU01I", &members);
+    }
+
+    fn failed(&mut self, failed: &Failed) {
+        self.failed_at = Some(Instant::now());
+        self.lost_to_sink = true;
+        {
+            let mut stats = self.shared.stats();
+            stats.failures += 1;
+            stats.last_failure = failed.error.to_string();
+        }
+        if self.shared.set_sink(false) {
+            self.give_room(true);
+        }
+        self.shared.progressed();
+    }
+
+    /// Wakes the workers that wait for room and have it now; with `all`, every worker.
+    fn give_room(&mut self, all: bool) {
+        // The heads were stored before; the producers' requests are read after.
+        std::sync::atomic::fence(Ordering::SeqCst);
+        for ring in &self.rings {
+            let map = ring.map();
+            let room = map.wants_room() && map.used() <= map.capacity() / 4;
+            if room {
+                map.room_given();
+            }
+            if (room || all)
+                && let Some(wake) = &ring.wake
+            {
+                wake();
+            }
+        }
+    }
+
+    fn remove_old(&mut self) {
+        if self.old.is_empty() || !self.old.iter().all(|o| o.ring.drained()) {
+            return;
+        }
+        if self.recovery.as_ref().is_some_and(|r| !r.told) {
+            return;
+        }
+        self.recovery = None;
+        for old in self.old.drain(..) {
+            // What cannot be removed is found drained by the next start.
+            let _ = std::fs::remove_file(&old.path);
+            let _ = std::fs::remove_file(old.path.with_extension("facts"));
+        }
+    }
+
+    fn finished(&self) -> bool {
+        self.lines.is_empty() && self.rings.iter().all(Ring::drained) && self.old.iter().all(|o| o.ring.drained())
+    }
+
+    fn finish(&mut self) {
+        if self.failed_at.is_some() {
+            self.commit(true);
+        }
+        if self.failed_at.is_some() {
+            return;
+        }
+        self.sign(true);
+        if !self.lines.is_empty() {
+            self.commit(true);
+        }
+        if self.failed_at.is_none() {
+            self.end.clean = true;
+            let _ = self.end.write(&self.options.dir, &self.key);
+        }
+        if let Some(segment) = self.segment.take() {
+            let _ = segment.seal();
+        }
+    }
+
+    fn look_at_disk(&mut self) {
+        if self.disk_at.elapsed() >= Duration::from_secs(1) {
+            self.disk_at = Instant::now();
+            self.disk_free();
+        }
+    }
+
+    fn disk_free(&self) {
+        if let Ok(disk) = rustix::fs::statvfs(&self.options.dir) {
+            self.shared.stats().disk_free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        }
+    }
+}
+
+/// Formats one ring's records until the batch is full.
+fn drain(ring: &mut Ring, format: &mut Lines, lines: &mut Vec<u8>, full: usize, shared: &Shared) -> bool {
+    let from = ring.ring.read();
+    let tail = ring.map().tail();
+    while lines.len() < full {
+        let (record, after) = match ring.ring.peek(tail) {
+            Ok(Some(found)) => found,
+            Ok(None) => break,
+            Err(Damaged) => {
+                // Without a readable length there is no next record to find.
+                ring.damaged = true;
+                ring.ring.advance(tail);
+                shared.stats().damaged += 1;
+                break;
+            }
+        };
+        let read = encode::read(record).and_then(|(head, mut body)| match head.kind {
+            kind::OPEN => {
+                let session = Session::read(&mut body)?;
+                if let Some(facts) = &mut ring.facts {
+                    facts.add(head.session, &session);
+                }
+                ring.sessions.insert(head.session, session);
+                Some(())
+            }
+            kind::CLOSE_SESSION => {
+                ring.sessions.remove(&head.session);
+                Some(())
+            }
+            _ => format.record(lines, &ring.origin, &mut ring.sessions, &head, &mut body),
+        });
+        if read.is_none() {
+            ring.damaged = true;
+            shared.stats().damaged += 1;
+        }
+        ring.ring.advance(after);
+    }
+    ring.ring.read() != from
+}
+
+fn now_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+}
+
+/// A sync that fails after the bytes were written, as often as a test asked for.
+#[cfg(test)]
+fn injected(shared: &Shared, segment: &mut Segment, bytes: usize) -> Result<(), Failed> {
+    let left = shared.failing_syncs.load(Ordering::Relaxed);
+    if left == 0 {
+        return Ok(());
+    }
+    shared.failing_syncs.store(left - 1, Ordering::Relaxed);
+    segment.bytes -= bytes as u64;
+    Err(Failed { error: std::io::Error::other("injected"), void: true })
+}
