@@ -16,6 +16,8 @@ mod decision;
 mod document;
 mod duration;
 mod expression;
+#[cfg(test)]
+mod naive;
 mod options;
 mod pattern;
 mod permit;
