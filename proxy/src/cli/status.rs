@@ -30,7 +30,8 @@ pub(super) fn status(context: &Context, format: Format) -> Result<(), Failure> {
             Ok(_) => "answers".to_owned(),
             Err(e) => e.why.as_deref().map_or_else(|| e.what.clone(), |why| format!("{}: {why}", e.what)),
         };
-        let logins: Vec<&str> = value["databases"].as_array().into_iter().flatten().filter_map(|d| d["name"].as_str()).collect();
+        let logins: Vec<&str> =
+            value["databases"].as_array().into_iter().flatten().filter_map(|d| d["name"].as_str()).collect();
         let logins = if logins.is_empty() { "none".to_owned() } else { logins.join(", ") };
         format!(
             "> {} @ {}   roles: {}\n> valid until {}   db logins: {logins}\n> server {}\n",
@@ -80,8 +81,10 @@ pub(super) fn version(context: &Context, format: Format) -> Result<(), Failure> 
             client["target"].as_str().unwrap_or_default()
         );
         if let Some(Value::Object(server)) = &server {
-            let facts: Vec<String> =
-                server.iter().map(|(k, v)| format!("{k} {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned))).collect();
+            let facts: Vec<String> = server
+                .iter()
+                .map(|(k, v)| format!("{k} {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned)))
+                .collect();
             text.push_str(&format!("server   {}\n", escape(&facts.join(" · "))));
         }
         text

@@ -30,11 +30,12 @@ pub(super) fn run(context: &Context, arguments: &ProxyDb) -> Result<(), Failure>
     let signed_in = context.login()?;
     let route = login::issue(&signed_in, &arguments.name, &arguments.route)?;
     let issued = &route.issued;
-    let gateway = signed_in.profile.gateways.get(&issued.protocol).ok_or_else(|| {
-        Failure::new(Exit::Failed, format!("the gateway has no listener for {}", issued.protocol))
-    })?;
-    let address = resolve(&gateway.address)
-        .map_err(|why| Failure::new(Exit::Unreachable, "cannot find the gateway").why(why))?;
+    let gateway =
+        signed_in.profile.gateways.get(&issued.protocol).ok_or_else(|| {
+            Failure::new(Exit::Failed, format!("the gateway has no listener for {}", issued.protocol))
+        })?;
+    let address =
+        resolve(&gateway.address).map_err(|why| Failure::new(Exit::Unreachable, "cannot find the gateway").why(why))?;
     let ca_path = &signed_in.profile.ca_file;
     let ca_pem = std::fs::read_to_string(ca_path).map_err(|e| file("read", ca_path, &e))?;
     let (user, database, name) = (issued.db_user.clone(), issued.db_name.clone(), arguments.name.clone());

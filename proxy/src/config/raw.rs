@@ -4,7 +4,7 @@
 //! because a setting that is silently without effect is worse than none.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::problem::Problem;
@@ -123,8 +123,11 @@ fn ring(s: Section<'_>) -> Ring {
     let cq = s.read("cq", |t| power_of_two(t, 32, 65_536)).unwrap_or_else(|| u64::from(entries).max(8192) * 2) as u32;
     if cq < entries.saturating_mul(2) {
         s.problem(
-            Problem::new(s.mark().clone(), format!("`{}` is {cq}, less than twice `entries` ({entries})", s.name("cq")))
-                .suggest(format!("cq: {}", entries.saturating_mul(2))),
+            Problem::new(
+                s.mark().clone(),
+                format!("`{}` is {cq}, less than twice `entries` ({entries})", s.name("cq")),
+            )
+            .suggest(format!("cq: {}", entries.saturating_mul(2))),
         );
     }
     s.finish();
@@ -238,8 +241,11 @@ fn same_address(s: &Section<'_>, listeners: &Listeners) {
             && let Some((other, _)) = taken.iter().find(|(_, t)| *t == addr)
         {
             s.problem(
-                Problem::new(s.mark().clone(), format!("listeners `{other}` and `{name}` have the same address {addr}"))
-                    .suggest("give one of them another port"),
+                Problem::new(
+                    s.mark().clone(),
+                    format!("listeners `{other}` and `{name}` have the same address {addr}"),
+                )
+                .suggest("give one of them another port"),
             );
         }
         taken.push((name, addr));
@@ -254,7 +260,9 @@ fn tls(s: Section<'_>) -> Tls {
         .iter()
         .filter_map(|node| {
             let text = s.scalar("public_names", node)?;
-            host(text).map_err(|e| s.problem(Problem::new(node.mark.clone(), format!("`{}`: {e}", s.name("public_names"))))).ok()
+            host(text)
+                .map_err(|e| s.problem(Problem::new(node.mark.clone(), format!("`{}`: {e}", s.name("public_names")))))
+                .ok()
         })
         .collect();
     let kx: Vec<KeyExchange> = s

@@ -167,8 +167,7 @@ fn sign_in(authority: &Authority, config: &Config, home: &Path, user: &str) -> R
 
 fn announce(mut profile: Profile, home: &Path, info: &ReadyInfo, next: &str, quiet: bool) -> Result<(), Failure> {
     for (name, address) in &info.listeners {
-        let gateway =
-            Gateway { host: "localhost".to_owned(), address: address.to_string(), port: address.port() };
+        let gateway = Gateway { host: "localhost".to_owned(), address: address.to_string(), port: address.port() };
         profile.gateways.insert(name.clone(), gateway);
     }
     profile.store(home).map_err(|e| file("write", &home.join("profile.json"), &e))?;
@@ -196,9 +195,9 @@ fn listeners(arguments: &[String]) -> Result<BTreeMap<String, SocketAddr>, Failu
     let mut found = BTreeMap::new();
     for argument in arguments {
         let wrong = |why: String| Failure::new(Exit::Usage, format!("--listen {argument} is wrong")).why(why);
-        let (name, address) = argument.split_once('=').ok_or_else(|| {
-            wrong("it is not NAME=ADDR".to_owned()).attempt("--listen postgres=127.0.0.1:6432")
-        })?;
+        let (name, address) = argument
+            .split_once('=')
+            .ok_or_else(|| wrong("it is not NAME=ADDR".to_owned()).attempt("--listen postgres=127.0.0.1:6432"))?;
         if !["postgres", "diag"].contains(&name) {
             return Err(wrong(format!("`{name}` is not one of postgres, diag")));
         }
@@ -218,11 +217,7 @@ fn listeners(arguments: &[String]) -> Result<BTreeMap<String, SocketAddr>, Failu
 }
 
 /// Lays `--listen` over the configuration; a port of the configuration that is taken gives way to a free one.
-fn take_addresses(
-    context: &Context,
-    config: &mut Config,
-    asked: &BTreeMap<String, SocketAddr>,
-) -> Result<(), Failure> {
+fn take_addresses(context: &Context, config: &mut Config, asked: &BTreeMap<String, SocketAddr>) -> Result<(), Failure> {
     let postgres = config.listeners.postgres.as_ref();
     let written = postgres.map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, POSTGRES_PORT)), |p| p.addr);
     if !written.ip().is_loopback() {

@@ -23,9 +23,9 @@ pub(super) fn parse(arguments: &[String]) -> Result<Vec<Registration>, Failure> 
     for argument in arguments {
         // The argument may hold a password: messages name the database alone.
         let (name, uri) = argument.split_once('=').ok_or_else(|| {
-            Failure::new(Exit::Usage, "a --db is wrong").why("it is not NAME=URI").attempt(
-                "--db orders=postgres://app@127.0.0.1:5433/orders, or --db orders=env:ORDERS_URI",
-            )
+            Failure::new(Exit::Usage, "a --db is wrong")
+                .why("it is not NAME=URI")
+                .attempt("--db orders=postgres://app@127.0.0.1:5433/orders, or --db orders=env:ORDERS_URI")
         })?;
         let edges = !name.starts_with('-') && !name.ends_with('-');
         let good = (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -116,7 +116,12 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_without_the_uri() {
-        for argument in ["postgres://u:hunter2@h/x", "a b=postgres://u:hunter2@h", "a=mysql://u:hunter2@h", "ca=postgres://u:hunter2@h"] {
+        for argument in [
+            "postgres://u:hunter2@h/x",
+            "a b=postgres://u:hunter2@h",
+            "a=mysql://u:hunter2@h",
+            "ca=postgres://u:hunter2@h",
+        ] {
             let failure = one(argument).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage);
             assert!(!failure.render().contains("hunter2"), "{}", failure.render());
