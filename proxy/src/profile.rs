@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 /// Where a protocol is served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// Name the server certificate is checked against.
     pub host: String,
     /// Address to connect to.
@@ -24,11 +24,11 @@ pub struct Gateway {
 
 /// The content of `profile.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Profile {
+pub(crate) struct Profile {
     /// Name of the cluster.
     pub cluster: String,
     /// Product user.
-    pub user: String,
+    pub(crate) user: String,
     /// Unix socket of the admin API.
     pub admin_socket: PathBuf,
     /// Folder of the audit log, where it is on this machine.
@@ -45,13 +45,13 @@ pub struct Profile {
 
 impl Profile {
     /// Reads `home/profile.json`. `NotFound` means that nobody has signed in.
-    pub fn load(home: &Path) -> io::Result<Profile> {
+    pub(crate) fn load(home: &Path) -> io::Result<Profile> {
         let text = fs::read(home.join("profile.json"))?;
         serde_json::from_slice(&text).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
     }
 
     /// Writes `home/profile.json`.
-    pub fn store(&self, home: &Path) -> io::Result<()> {
+    pub(crate) fn store(&self, home: &Path) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self).map_err(io::Error::other)?;
         text.push(b'\n');
         private_dir(home)?;
@@ -59,18 +59,18 @@ impl Profile {
     }
 
     /// Where `db login` keeps the credentials of this profile.
-    pub fn keys_dir(&self, home: &Path) -> PathBuf {
+    pub(crate) fn keys_dir(&self, home: &Path) -> PathBuf {
         home.join("keys").join(&self.cluster).join(&self.user)
     }
 }
 
 /// Makes a folder and those above it, 0700 where they are new.
-pub fn private_dir(path: &Path) -> io::Result<()> {
+pub(crate) fn private_dir(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Writes a 0600 file so that a reader sees the old content or the new, never a part.
-pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let draft = folder.join(format!(".{name}.{}", std::process::id()));

@@ -10,8 +10,10 @@ use super::output::FormatArgument;
 #[derive(Debug, Parser)]
 #[command(name = "ringgate", version, propagate_version = true, arg_required_else_help = true)]
 #[command(infer_long_args = false, subcommand_required = true, max_term_width = 120)]
-#[command(after_long_help = "Examples:\n  ringgate quickstart --data-dir ./gw --db orders=postgres://app@127.0.0.1:5433/orders\n  \
-                             ringgate --home ./gw/home db connect orders --db-user app --db-name orders")]
+#[command(
+    after_long_help = "Examples:\n  ringgate quickstart --data-dir ./gw --db orders=postgres://app@127.0.0.1:5433/orders\n  \
+                             ringgate --home ./gw/home db connect orders --db-user app --db-name orders"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -45,9 +47,11 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make and serve a working gateway in one directory, on loopback
-    #[command(after_long_help = "The URI of --db may also be env:VARIABLE or file:///path, which keeps a password out of \
+    #[command(
+        after_long_help = "The URI of --db may also be env:VARIABLE or file:///path, which keeps a password out of \
                                  the list of processes.\n\nExample:\n  \
-                                 ringgate quickstart --data-dir ./gw --db orders=env:ORDERS_URI")]
+                                 ringgate quickstart --data-dir ./gw --db orders=env:ORDERS_URI"
+    )]
     Quickstart(Quickstart),
     /// Serve from a configuration file
     #[command(visible_alias = "start", after_long_help = "Example:\n  ringgate server -c /etc/ringgate/ringgate.yaml")]
@@ -62,8 +66,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Proxy(ProxyCommand),
     /// Create resources from YAML
-    #[command(after_long_help = "Examples:\n  ringgate create role.yaml\n  ringgate create -f role.yaml   # create or \
-                                 update\n  ringgate get role/dev --format yaml | ringgate create -f -")]
+    #[command(
+        after_long_help = "Examples:\n  ringgate create role.yaml\n  ringgate create -f role.yaml   # create or \
+                                 update\n  ringgate get role/dev --format yaml | ringgate create -f -"
+    )]
     Create(Create),
     /// Show resources: role, user, db
     #[command(after_long_help = "Examples:\n  ringgate get roles\n  ringgate get role/developer --format yaml")]
@@ -165,8 +171,10 @@ pub(crate) enum DbCommand {
         client: Vec<std::ffi::OsString>,
     },
     /// Print what a client needs to connect
-    #[command(after_long_help = "Examples:\n  psql \"$(ringgate db config orders --format uri)\"\n  ringgate db config \
-                                 orders --format json")]
+    #[command(
+        after_long_help = "Examples:\n  psql \"$(ringgate db config orders --format uri)\"\n  ringgate db config \
+                                 orders --format json"
+    )]
     Config {
         /// The database; may be left out when you are logged in to only one
         #[arg(value_name = "NAME")]
@@ -227,7 +235,9 @@ pub(crate) enum ConnectionFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProxyCommand {
     /// Serve plain clients on this machine through the gateway
-    #[command(after_long_help = "Example:\n  ringgate proxy db --tunnel -u app -n orders --listen 127.0.0.1:15432 orders")]
+    #[command(
+        after_long_help = "Example:\n  ringgate proxy db --tunnel -u app -n orders --listen 127.0.0.1:15432 orders"
+    )]
     Db(ProxyDb),
 }
 
@@ -287,7 +297,9 @@ pub(crate) struct Remove {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CaCommand {
     /// Sign a certificate for a database server, and print how to install it
-    #[command(after_long_help = "Example:\n  ringgate ca sign --format=db --host db.example.com --out server --ttl 2190h")]
+    #[command(
+        after_long_help = "Example:\n  ringgate ca sign --format=db --host db.example.com --out server --ttl 2190h"
+    )]
     Sign(Sign),
 }
 
@@ -335,7 +347,9 @@ pub(crate) enum AuditCommand {
         no_follow: bool,
     },
     /// Find records
-    #[command(after_long_help = "Example:\n  ringgate audit search --user alice --since -24h --text 'drop table' --format json")]
+    #[command(
+        after_long_help = "Example:\n  ringgate audit search --user alice --since -24h --text 'drop table' --format json"
+    )]
     Search {
         #[command(flatten)]
         place: AuditPlace,
@@ -355,6 +369,9 @@ pub(crate) enum AuditCommand {
         /// Public key of the checkpoints, when not the one beside the log
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
+        /// Of segments that ended before this time check the links alone
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        since: Option<String>,
         #[command(flatten)]
         format: FormatArgument,
     },

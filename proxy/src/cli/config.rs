@@ -27,7 +27,8 @@ pub(super) fn show(path: &Path, format: Format) -> Result<(), Failure> {
     if format != Format::Json {
         return output::write(&yaml);
     }
-    let value = serde_yaml::from_str(&yaml).map_err(|e| Failure::new(Exit::Failed, "cannot print the result").why(e))?;
+    let value =
+        serde_yaml::from_str(&yaml).map_err(|e| Failure::new(Exit::Failed, "cannot print the result").why(e))?;
     output::value(format, String::new, &value)
 }
 

@@ -38,6 +38,11 @@ impl Context {
         Context { global, home }
     }
 
+    /// The same flags, for another thread.
+    pub(crate) fn again(&self) -> Context {
+        Context { global: self.global.clone(), home: self.home.clone() }
+    }
+
     pub(crate) fn quiet(&self) -> bool {
         self.global.quiet
     }

@@ -40,9 +40,9 @@ pub(super) fn list(
     let shown: Vec<Value> = rows
         .iter()
         .filter(|row| {
-            let text = search.as_ref().is_none_or(|s| {
-                row.name.to_lowercase().contains(s) || row.description.to_lowercase().contains(s)
-            });
+            let text = search
+                .as_ref()
+                .is_none_or(|s| row.name.to_lowercase().contains(s) || row.description.to_lowercase().contains(s));
             text && wanted.iter().all(|(key, value)| row.labels.get(*key).is_some_and(|v| v == value))
         })
         .map(|row| {

@@ -140,7 +140,10 @@ impl Facts {
 
     pub(crate) fn print(&self, format: ConnectionFormat) -> Result<(), Failure> {
         if self.protocol != "postgres" {
-            return Err(Failure::new(Exit::Failed, format!("protocol {} is not served by this version", self.protocol)));
+            return Err(Failure::new(
+                Exit::Failed,
+                format!("protocol {} is not served by this version", self.protocol),
+            ));
         }
         match format {
             ConnectionFormat::Text => output::write(&self.text()),

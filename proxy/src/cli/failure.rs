@@ -47,12 +47,11 @@ pub(crate) struct Failure {
     error: String,
     why: Option<String>,
     attempt: Option<String>,
-    reference: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn new(exit: Exit, error: impl Into<String>) -> Failure {
-        Failure { exit, error: error.into(), why: None, attempt: None, reference: None }
+        Failure { exit, error: error.into(), why: None, attempt: None }
     }
 
     pub(crate) fn why(mut self, why: impl fmt::Display) -> Failure {
@@ -66,16 +65,10 @@ impl Failure {
         self
     }
 
-    /// Where to read more: a session id and the command that finds it.
-    pub(crate) fn reference(mut self, reference: impl Into<String>) -> Failure {
-        self.reference = Some(reference.into());
-        self
-    }
-
     /// The lines for stderr.
     pub(crate) fn render(&self) -> String {
         let mut text = format!("error: {}\n", escape(&self.error));
-        for (label, value) in [("why", &self.why), ("try", &self.attempt), ("ref", &self.reference)] {
+        for (label, value) in [("why", &self.why), ("try", &self.attempt)] {
             for (i, line) in value.iter().flat_map(|v| v.lines()).enumerate() {
                 let label = if i == 0 { format!("{label}:") } else { String::new() };
                 // Writing to a String cannot fail.
@@ -99,12 +92,11 @@ mod tests {
     fn the_parts_stand_on_lines_of_their_own_and_cannot_drive_a_terminal() {
         let failure = Failure::new(Exit::Denied, "access to database \"a\u{1b}[2J\" denied")
             .why("role says no\nand so does another")
-            .attempt("ringgate db ls")
-            .reference("session 1");
+            .attempt("ringgate db ls");
         assert_eq!(
             failure.render(),
             "error: access to database \"a\\u{1b}[2J\" denied\n  why: role says no\n       and so does another\n  \
-             try: ringgate db ls\n  ref: session 1\n"
+             try: ringgate db ls\n"
         );
     }
 

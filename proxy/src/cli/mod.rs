@@ -6,8 +6,8 @@ mod authority;
 mod config;
 mod context;
 mod database;
-mod failure;
 mod facts;
+mod failure;
 mod login;
 mod output;
 mod quickstart;
@@ -24,7 +24,7 @@ use context::Context;
 use failure::{Exit, Failure};
 
 /// Runs the command of the process's arguments; the result is the exit code (user-experience 3.3).
-pub fn run() -> i32 {
+pub(crate) fn run() -> i32 {
     let matches = match Arguments::command().try_get_matches() {
         Ok(matches) => matches,
         Err(e) => {

@@ -73,7 +73,7 @@ pub(crate) fn note(quiet: bool, text: &str) {
 /// An aligned table with a header; without a terminal no cell is wrapped or cut.
 fn table(titles: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(titles.to_vec());
+    table.load_style(presets::NOTHING).set_header(titles.to_vec());
     let arrangement =
         if io::stdout().is_terminal() { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
     table.set_content_arrangement(arrangement);
@@ -91,7 +91,9 @@ fn cell(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => escape(text),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
-        Value::Object(map) => map.iter().map(|(k, v)| format!("{}={}", escape(k), cell(v))).collect::<Vec<_>>().join(","),
+        Value::Object(map) => {
+            map.iter().map(|(k, v)| format!("{}={}", escape(k), cell(v))).collect::<Vec<_>>().join(",")
+        }
         other => other.to_string(),
     }
 }
@@ -121,7 +123,8 @@ mod tests {
 
     #[test]
     fn a_table_has_no_box_and_no_trailing_blanks() {
-        let text = table(&["Name", "Labels"], vec![vec!["a".into(), "x=1".into()], vec!["longer".into(), String::new()]]);
+        let text =
+            table(&["Name", "Labels"], vec![vec!["a".into(), "x=1".into()], vec!["longer".into(), String::new()]]);
         assert_eq!(text, "Name    Labels\na       x=1\nlonger\n");
     }
 

@@ -64,7 +64,8 @@ impl Target {
             Some((user, password)) => (some(decode(user)?), password.map(decode).transpose()?),
             None => (None, None),
         };
-        let mut parts = Parts { host: None, port: None, user, password, database: some(decode(path)?), mode: None, ca: None };
+        let mut parts =
+            Parts { host: None, port: None, user, password, database: some(decode(path)?), mode: None, ca: None };
         place_of(place, &mut parts)?;
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -108,7 +109,8 @@ impl Parts {
             Some("allow" | "prefer") => "verify-full",
             Some(other) => return Err(UriError::SslMode(other.to_owned())),
         };
-        let control = |text: &Option<String>| text.as_ref().is_some_and(|t| t.chars().any(|c| matches!(c, '\0' | '\n' | '\r')));
+        let control =
+            |text: &Option<String>| text.as_ref().is_some_and(|t| t.chars().any(|c| matches!(c, '\0' | '\n' | '\r')));
         if control(&self.user) || control(&self.password) || control(&self.database) {
             return Err(UriError::Control);
         }
@@ -150,8 +152,15 @@ fn parameter(key: &str, value: String, parts: &mut Parts) -> Result<(), UriError
         "sslmode" => parts.mode = Some(value),
         "sslrootcert" if value != "system" => parts.ca = some(value),
         // These say how a client talks, which is the client's own business at every connection.
-        "application_name" | "fallback_application_name" | "connect_timeout" | "client_encoding" | "options"
-        | "target_session_attrs" | "gssencmode" | "channel_binding" | "keepalives" => {}
+        "application_name"
+        | "fallback_application_name"
+        | "connect_timeout"
+        | "client_encoding"
+        | "options"
+        | "target_session_attrs"
+        | "gssencmode"
+        | "channel_binding"
+        | "keepalives" => {}
         _ => return Err(UriError::Parameter(key.chars().filter(|c| !c.is_control()).take(40).collect())),
     }
     Ok(())
@@ -216,7 +225,10 @@ mod tests {
             ("postgres://u:a@b@db:1/x", "db:1 u a@b x verify-full password"),
             ("postgres://u@[::1]:5/x", "[::1]:5 u - x off none"),
             ("postgres://u@[2001:db8::1]/x", "[2001:db8::1]:5432 u - x verify-full mtls"),
-            ("postgres:///x?host=/var/run/postgresql&user=u", "unix:///var/run/postgresql/.s.PGSQL.5432 u - x off none"),
+            (
+                "postgres:///x?host=/var/run/postgresql&user=u",
+                "unix:///var/run/postgresql/.s.PGSQL.5432 u - x off none",
+            ),
             ("postgres://%2Ftmp/x", "unix:///tmp/.s.PGSQL.5432 - - x off none"),
             ("postgres://u@db/x?sslmode=disable", "db:5432 u - x off none"),
             ("postgres://u@db/x?sslmode=require", "db:5432 u - x insecure mtls"),

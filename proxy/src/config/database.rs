@@ -140,7 +140,7 @@ fn tls_of(s: Section<'_>) -> Value {
 fn auth(s: &Section<'_>) -> Option<Value> {
     let methods = [("mtls", "mtls"), ("password", "password"), ("scram", "scram"), ("none", "none")];
     let node = s.get("auth")?;
-    if matches!(node.kind, Kind::Scalar { .. }) {
+    if matches!(node.kind, Kind::Scalar(_)) {
         return s.choice("auth", &methods).map(|method| json!({ "method": method }));
     }
     let auth = s.section("auth")?;
@@ -168,7 +168,7 @@ fn secret(s: &Section<'_>, user: &str, node: &Node) -> Option<String> {
             .suggest(format!("{user}: file:///path, env:NAME, command:/path args or systemd-credential:NAME"))
             .secret()
     };
-    let Kind::Scalar { text, .. } = &node.kind else {
+    let Kind::Scalar(text) = &node.kind else {
         s.problem(literal("a secret must be a reference"));
         return None;
     };

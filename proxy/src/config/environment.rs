@@ -44,10 +44,7 @@ fn value_of(value: &str, mark: &Mark) -> Node {
     let mut ignored = Vec::new();
     let structured = value.starts_with('[') || value.starts_with('{');
     let parsed = if structured { parse(value, &mut ignored).filter(|_| ignored.is_empty()) } else { None };
-    let mut node = parsed.unwrap_or_else(|| Node {
-        mark: mark.clone(),
-        kind: Kind::Scalar { text: value.to_owned(), plain: false },
-    });
+    let mut node = parsed.unwrap_or_else(|| Node { mark: mark.clone(), kind: Kind::Scalar(value.to_owned()) });
     remark(&mut node, mark);
     node
 }
@@ -60,7 +57,7 @@ fn remark(node: &mut Node, mark: &Mark) {
             e.key_mark = mark.clone();
             remark(&mut e.value, mark);
         }),
-        Kind::Null | Kind::Scalar { .. } => {}
+        Kind::Null | Kind::Scalar(_) => {}
     }
 }
 

@@ -17,19 +17,21 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use problem::Problems;
-pub(crate) use scalar::{duration as parse_duration, is_secret_reference, listen as parse_listen, resolve};
-pub use scalar::{Listen, Rate};
-pub use words::{AuditMode, Driver, KeyExchange, LogFormat, OnAccessChange, ParameterPolicy, Pin, QueryText, RingMode, TlsVersion};
+pub(crate) use problem::Problems;
+pub(crate) use scalar::{Listen, Rate};
+pub(crate) use scalar::{duration as parse_duration, listen as parse_listen, resolve};
+pub(crate) use words::{
+    AuditMode, Driver, KeyExchange, LogFormat, OnAccessChange, ParameterPolicy, Pin, QueryText, RingMode, TlsVersion,
+};
 
 mod words;
 
-/// Longest path of a Unix socket the kernel takes, in bytes, without the final zero.
-pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Longest path of the admin socket, bytes: the kernel takes 107, and it is bound under a longer name first.
+pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// Name, folders, cluster.
     pub node: Node,
     /// Threads and rings. Changes need a restart.
@@ -42,8 +44,6 @@ pub struct Config {
     pub ca: Ca,
     /// Cluster-wide rules of access.
     pub auth: Auth,
-    /// The state database, absolute.
-    pub storage_path: PathBuf,
     /// Databases of the file. Those made by `create` come on top; a static one of the same name wins.
     pub databases: Vec<ringgate_policy::DatabaseDocument>,
     /// Bounds on what peers can cost.
@@ -56,7 +56,7 @@ pub struct Config {
 
 /// Who this process is.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub(crate) struct Node {
     /// Name in records and logs; the host name unless given.
     pub name: String,
     /// Everything the process keeps, absolute.
@@ -67,7 +67,7 @@ pub struct Node {
 
 /// Threads, rings and buffers.
 #[derive(Clone, Debug)]
-pub struct Runtime {
+pub(crate) struct Runtime {
     /// io_uring, epoll, or the first that works.
     pub driver: Driver,
     /// Worker threads; `None` means one per CPU allowed by affinity and quota.
@@ -90,7 +90,7 @@ pub struct Runtime {
 
 /// Shape of an io_uring.
 #[derive(Clone, Copy, Debug)]
-pub struct Ring {
+pub(crate) struct Ring {
     /// Set-up flags.
     pub mode: RingMode,
     /// Submission entries, a power of two.
@@ -101,7 +101,7 @@ pub struct Ring {
 
 /// Sizes of pooled buffers, bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Buffers {
+pub(crate) struct Buffers {
     /// For requests and short replies.
     pub small: usize,
     /// For bulk; at least `small`.
@@ -110,7 +110,7 @@ pub struct Buffers {
 
 /// Where we listen.
 #[derive(Clone, Debug)]
-pub struct Listeners {
+pub(crate) struct Listeners {
     /// PostgreSQL clients; `None` switches the protocol off.
     pub postgres: Option<PostgresListener>,
     /// Health and metrics.
@@ -123,7 +123,7 @@ pub struct Listeners {
 
 /// The PostgreSQL listener.
 #[derive(Clone, Debug)]
-pub struct PostgresListener {
+pub(crate) struct PostgresListener {
     /// Port 0 takes a free one.
     pub addr: SocketAddr,
     /// Take a cancel request without TLS when its key is right (what `psql` sends on Ctrl-C).
@@ -132,7 +132,7 @@ pub struct PostgresListener {
 
 /// A listener without TLS.
 #[derive(Clone, Debug)]
-pub struct PlainListener {
+pub(crate) struct PlainListener {
     /// `postgres`.
     pub protocol: String,
     /// Loopback or a Unix socket.
@@ -140,7 +140,7 @@ pub struct PlainListener {
     /// Registered database.
     pub database: String,
     /// Product user.
-    pub user: String,
+    pub(crate) user: String,
     /// Database user.
     pub db_user: String,
     /// Database name.
@@ -149,7 +149,7 @@ pub struct PlainListener {
 
 /// The client side of TLS.
 #[derive(Clone, Debug)]
-pub struct Tls {
+pub(crate) struct Tls {
     /// Names and addresses clients reach us by; in the server certificate next to `localhost`.
     pub public_names: Vec<String>,
     /// Oldest version spoken.
@@ -164,16 +164,16 @@ pub struct Tls {
 
 /// Lifetimes of certificates.
 #[derive(Clone, Copy, Debug)]
-pub struct Ca {
+pub(crate) struct Ca {
     /// Login certificates, at most 30 h.
-    pub user_cert_ttl: Duration,
+    pub(crate) user_cert_ttl: Duration,
     /// Route certificates, never beyond the login certificate.
     pub db_cert_ttl: Duration,
 }
 
 /// Cluster-wide rules of access.
 #[derive(Clone, Copy, Debug)]
-pub struct Auth {
+pub(crate) struct Auth {
     /// What becomes of live sessions when a role changes.
     pub on_access_change: OnAccessChange,
     /// End sessions when the client's certificate expires.
@@ -182,7 +182,7 @@ pub struct Auth {
 
 /// Bounds on what peers can cost.
 #[derive(Clone, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// From TCP accept to authenticated.
     pub handshake_timeout: Duration,
     /// Connections one address may open.
@@ -201,7 +201,7 @@ pub struct Limits {
 
 /// How often one address may connect.
 #[derive(Clone, Copy, Debug)]
-pub struct LoginRate {
+pub(crate) struct LoginRate {
     /// Sustained.
     pub per_ip: Rate,
     /// At once.
@@ -210,7 +210,7 @@ pub struct LoginRate {
 
 /// The audit log.
 #[derive(Clone, Debug)]
-pub struct Audit {
+pub(crate) struct Audit {
     /// Folder of the segments, absolute.
     pub dir: PathBuf,
     /// What happens when records cannot be kept.
@@ -235,7 +235,7 @@ pub struct Audit {
 
 /// Operational logs, on stderr.
 #[derive(Clone, Debug)]
-pub struct Log {
+pub(crate) struct Log {
     /// How lines look.
     pub format: LogFormat,
     /// Filter directives, `info` or `info,ringgate::session=debug`.
@@ -246,7 +246,7 @@ impl Config {
     /// Reads, overlays the environment and checks a file.
     ///
     /// Errors: every problem of the file, or the one reason it could not be read.
-    pub fn load(path: &Path) -> Result<Config, LoadError> {
+    pub(crate) fn load(path: &Path) -> Result<Config, LoadError> {
         let text = read_bounded(path)?;
         let base = path.canonicalize().ok().and_then(|p| p.parent().map(Path::to_path_buf)).unwrap_or_default();
         Config::parse(&path.display().to_string(), &text, &base, std::env::vars_os()).map_err(LoadError::Invalid)
@@ -272,14 +272,14 @@ impl Config {
     }
 
     /// The effective configuration as YAML, secrets only as the references they are.
-    pub fn to_yaml(&self) -> String {
+    pub(crate) fn to_yaml(&self) -> String {
         show::yaml(self)
     }
 }
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// The file cannot be read.
     #[error("cannot read {path}: {source}")]
     Unreadable {

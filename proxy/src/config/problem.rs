@@ -41,7 +41,7 @@ impl Problem {
 }
 
 /// Everything wrong with one file, in the order of the file.
-pub struct Problems {
+pub(crate) struct Problems {
     file: String,
     lines: Vec<String>,
     list: Vec<Problem>,
@@ -61,12 +61,12 @@ impl Problems {
     }
 
     /// How many there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.list.len()
     }
 
     /// The text of `config check`: for each problem its place and message, the line, a suggestion.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         let hidden: BTreeSet<usize> = self
             .list
             .iter()

@@ -4,7 +4,7 @@
 //! because a setting that is silently without effect is worse than none.
 
 use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::problem::Problem;
@@ -32,13 +32,13 @@ pub(super) fn read(root: &Tree, base: &Path, problems: &RefCell<Vec<Problem>>) -
         tls: tls(section("tls")),
         ca: ca(section("ca")),
         auth: auth(section("auth")),
-        storage_path: storage(section("storage"), &data_dir),
         databases: database::list(&file),
         limits: limits(section("limits")),
         audit: audit(section("audit"), &data_dir),
         log: log(section("log")),
         node: node.unwrap_or_else(|| Node { name: String::new(), data_dir, cluster_name: String::new() }),
     };
+    storage(section("storage"));
     telemetry(section("telemetry"));
     file.finish();
     Some(config)
@@ -123,8 +123,11 @@ fn ring(s: Section<'_>) -> Ring {
     let cq = s.read("cq", |t| power_of_two(t, 32, 65_536)).unwrap_or_else(|| u64::from(entries).max(8192) * 2) as u32;
     if cq < entries.saturating_mul(2) {
         s.problem(
-            Problem::new(s.mark().clone(), format!("`{}` is {cq}, less than twice `entries` ({entries})", s.name("cq")))
-                .suggest(format!("cq: {}", entries.saturating_mul(2))),
+            Problem::new(
+                s.mark().clone(),
+                format!("`{}` is {cq}, less than twice `entries` ({entries})", s.name("cq")),
+            )
+            .suggest(format!("cq: {}", entries.saturating_mul(2))),
         );
     }
     s.finish();
@@ -133,7 +136,7 @@ fn ring(s: Section<'_>) -> Ring {
 
 fn buffers(s: Section<'_>) -> Buffers {
     let small = bytes(&s, "small", 512, 1 << 16).unwrap_or(4096);
-    let large = bytes(&s, "large", 512, 1 << 20).unwrap_or(32_768.max(small));
+    let large = bytes(&s, "large", 20 << 10, 1 << 20).unwrap_or(32_768.max(small));
     if large < small {
         s.problem(
             Problem::new(s.mark().clone(), format!("`{}` is smaller than `small`", s.name("large")))
@@ -238,8 +241,11 @@ fn same_address(s: &Section<'_>, listeners: &Listeners) {
             && let Some((other, _)) = taken.iter().find(|(_, t)| *t == addr)
         {
             s.problem(
-                Problem::new(s.mark().clone(), format!("listeners `{other}` and `{name}` have the same address {addr}"))
-                    .suggest("give one of them another port"),
+                Problem::new(
+                    s.mark().clone(),
+                    format!("listeners `{other}` and `{name}` have the same address {addr}"),
+                )
+                .suggest("give one of them another port"),
             );
         }
         taken.push((name, addr));
@@ -254,7 +260,9 @@ fn tls(s: Section<'_>) -> Tls {
         .iter()
         .filter_map(|node| {
             let text = s.scalar("public_names", node)?;
-            host(text).map_err(|e| s.problem(Problem::new(node.mark.clone(), format!("`{}`: {e}", s.name("public_names"))))).ok()
+            host(text)
+                .map_err(|e| s.problem(Problem::new(node.mark.clone(), format!("`{}`: {e}", s.name("public_names")))))
+                .ok()
         })
         .collect();
     let kx: Vec<KeyExchange> = s
@@ -316,12 +324,11 @@ fn auth(s: Section<'_>) -> Auth {
     auth
 }
 
-fn storage(s: Section<'_>, data_dir: &Path) -> PathBuf {
+fn storage(s: Section<'_>) {
     s.choice("type", &[("sqlite", ())]);
-    let path = s.text("path").unwrap_or_else(|| "state.db".to_owned());
+    s.choice("path", &[("state.db", ())]);
     s.not_served(&["postgres", "etcd"]);
     s.finish();
-    data_dir.join(path)
 }
 
 fn limits(s: Section<'_>) -> Limits {
@@ -365,7 +372,7 @@ fn audit(s: Section<'_>, data_dir: &Path) -> Audit {
         flush_interval: s.read("flush_interval", positive).unwrap_or(Duration::from_millis(2)),
         segment_size: bytes(&s, "segment_size", 64 << 10, 1 << 40).unwrap_or(256 << 20),
         query_text: s.choice("query_text", QueryText::WORDS).unwrap_or(QueryText::Full),
-        query_text_max: bytes(&s, "query_text_max", 64, 1 << 20).unwrap_or(64 << 10),
+        query_text_max: bytes(&s, "query_text_max", 64, 64 << 10).unwrap_or(64 << 10),
         parameters: s.choice("parameters", ParameterPolicy::WORDS).unwrap_or(ParameterPolicy::Full),
         checkpoint_interval,
         ring_size: s
@@ -377,12 +384,6 @@ fn audit(s: Section<'_>, data_dir: &Path) -> Audit {
             .unwrap_or(4 << 20),
         batch: bytes(&s, "batch", 4 << 10, 64 << 20).unwrap_or(1 << 20),
     };
-    if audit.query_text_max > audit.ring_size / 4 {
-        s.problem(
-            Problem::new(s.mark().clone(), "`audit.query_text_max` is more than a quarter of `audit.ring_size`".to_owned())
-                .suggest("ring_size: 4MiB"),
-        );
-    }
     s.not_served(&["redis_arguments", "redact", "retention", "export"]);
     s.finish();
     audit

@@ -25,9 +25,10 @@ impl<'a> Section<'a> {
             Kind::Null => &[],
             _ => {
                 let what = if path.is_empty() { "the file".to_owned() } else { format!("`{path}`") };
-                problems
-                    .borrow_mut()
-                    .push(Problem::new(node.mark.clone(), format!("{what} must be a mapping, not {}", node.describe())));
+                problems.borrow_mut().push(Problem::new(
+                    node.mark.clone(),
+                    format!("{what} must be a mapping, not {}", node.describe()),
+                ));
                 &[]
             }
         };
@@ -78,11 +79,7 @@ impl<'a> Section<'a> {
     }
 
     /// Reads a single value with `parse`; what it refuses is reported at the value.
-    pub(crate) fn read<T>(
-        &self,
-        key: &'static str,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
+    pub(crate) fn read<T>(&self, key: &'static str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let node = self.get(key)?;
         self.scalar(key, node).and_then(|text| match parse(text) {
             Ok(value) => Some(value),
@@ -106,8 +103,10 @@ impl<'a> Section<'a> {
             return Some(*value);
         }
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        let mut problem =
-            Problem::new(node.mark.clone(), format!("`{}`: `{text}` is not one of {}", self.name(key), words.join(", ")));
+        let mut problem = Problem::new(
+            node.mark.clone(),
+            format!("`{}`: `{text}` is not one of {}", self.name(key), words.join(", ")),
+        );
         if let Some(near) = nearest(text, &words) {
             problem = problem.suggest(format!("{key}: {near}"));
         }
@@ -118,7 +117,7 @@ impl<'a> Section<'a> {
     /// The text of a node that must be a single value.
     pub(crate) fn scalar(&self, key: &str, node: &'a Node) -> Option<&'a str> {
         match &node.kind {
-            Kind::Scalar { text, .. } => Some(text),
+            Kind::Scalar(text) => Some(text),
             _ => {
                 self.problem(Problem::new(
                     node.mark.clone(),

@@ -38,7 +38,7 @@ fn value(config: &Config) -> Value {
             "on_access_change": config.auth.on_access_change.word(),
             "disconnect_expired_cert": config.auth.disconnect_expired_cert,
         },
-        "storage": { "type": "sqlite", "path": config.storage_path },
+        "storage": { "type": "sqlite", "path": "state.db" },
         "databases": config.databases.iter().map(database).collect::<Vec<_>>(),
         "limits": limits(config),
         "audit": audit(config),

@@ -14,7 +14,6 @@ fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
 fn the_shortest_file_has_every_default() {
     let config = parse("node: { data_dir: /d }\n", &[]).unwrap();
     assert_eq!(config.node.data_dir, Path::new("/d"));
-    assert_eq!(config.storage_path, Path::new("/d/state.db"));
     assert_eq!(config.audit.dir, Path::new("/d/audit"));
     assert_eq!(config.listeners.admin_socket, Path::new("/d/admin.sock"));
     assert_eq!(config.runtime.ring.entries, 1024);

@@ -61,8 +61,8 @@ pub(crate) struct Node {
 pub(crate) enum Kind {
     /// Nothing, `~` or `null`.
     Null,
-    /// Text; `plain` when it stands without quotes.
-    Scalar { text: String, plain: bool },
+    /// Text, with or without quotes.
+    Scalar(String),
     /// `- a` or `[a]`.
     List(Vec<Node>),
     /// `a: b` or `{a: b}`, in the order of the file, keys unique.
@@ -87,7 +87,7 @@ impl Node {
     pub(crate) fn describe(&self) -> &'static str {
         match self.kind {
             Kind::Null => "nothing",
-            Kind::Scalar { .. } => "a single value",
+            Kind::Scalar(_) => "a single value",
             Kind::List(_) => "a list",
             Kind::Map(_) => "a mapping",
         }
@@ -95,7 +95,7 @@ impl Node {
 
     fn size(&self) -> usize {
         match &self.kind {
-            Kind::Null | Kind::Scalar { .. } => 1,
+            Kind::Null | Kind::Scalar(_) => 1,
             Kind::List(items) => items.iter().map(Node::size).fold(1, usize::saturating_add),
             Kind::Map(entries) => entries.iter().map(|e| e.value.size()).fold(1, usize::saturating_add),
         }
@@ -171,7 +171,7 @@ impl<'a> Builder<'a> {
                 let kind = if plain && matches!(text.as_ref(), "" | "~" | "null") {
                     Kind::Null
                 } else {
-                    Kind::Scalar { text: text.into_owned(), plain }
+                    Kind::Scalar(text.into_owned())
                 };
                 (anchor, Node { mark, kind })
             }
@@ -211,7 +211,7 @@ impl<'a> Builder<'a> {
             let key = self.node(event, span, depth + 1)?;
             let (event, span) = self.next()?;
             let value = self.node(event, span, depth + 1)?;
-            let Kind::Scalar { text, .. } = key.kind else {
+            let Kind::Scalar(text) = key.kind else {
                 self.problems
                     .push(Problem::new(key.mark.clone(), format!("a key is a word, this is {}", key.describe())));
                 continue;

@@ -4,14 +4,14 @@ macro_rules! words {
     ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$outer])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$inner])* $variant),+ }
+        pub(crate) enum $name { $($(#[$inner])* $variant),+ }
 
         impl $name {
             /// Every word with its meaning.
             pub(crate) const WORDS: &'static [(&'static str, $name)] = &[$(($word, $name::$variant)),+];
 
             /// The word in the file.
-            pub fn word(self) -> &'static str {
+            pub(crate) fn word(self) -> &'static str {
                 match self { $($name::$variant => $word),+ }
             }
         }
@@ -126,7 +126,7 @@ words! {
 
 /// Which CPUs workers are bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pin {
+pub(crate) enum Pin {
     /// Bound when there is a worker for every allowed CPU.
     Auto,
     /// Bound, one CPU each.

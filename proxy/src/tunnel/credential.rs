@@ -28,6 +28,8 @@ pub(crate) type Renew = Box<dyn Fn() -> Result<Credential, String> + Send>;
 
 /// Between two attempts to get a certificate.
 const RETRY: Duration = Duration::from_secs(30);
+/// Shortest time between two exchanges.
+const PAUSE_MIN: Duration = Duration::from_secs(5);
 
 pub(super) struct Client {
     pub(super) config: Arc<ClientConfig>,
@@ -93,10 +95,10 @@ pub(super) fn keep_fresh(first: Credential, current: Arc<Current>, renew: Renew)
     }
 }
 
-/// Two thirds of what is left. Zero when it is over.
+/// Two thirds of what is left, at least [`PAUSE_MIN`]: near the end of the login no certificate lasts longer.
 fn until_exchange(not_after_unix: i64, now_unix: i64) -> Duration {
     let left = u64::try_from(not_after_unix.saturating_sub(now_unix)).unwrap_or(0);
-    Duration::from_secs(left.saturating_mul(2) / 3)
+    Duration::from_secs(left.saturating_mul(2) / 3).max(PAUSE_MIN)
 }
 
 fn unix_now() -> i64 {
@@ -128,7 +130,7 @@ mod tests {
     #[test]
     fn a_certificate_is_exchanged_when_a_third_of_its_life_is_left() {
         assert_eq!(until_exchange(4600, 1000), Duration::from_secs(2400));
-        assert_eq!(until_exchange(1000, 4600), Duration::ZERO);
-        assert_eq!(until_exchange(i64::MIN, i64::MAX), Duration::ZERO);
+        assert_eq!(until_exchange(1000, 4600), PAUSE_MIN);
+        assert_eq!(until_exchange(i64::MIN, i64::MAX), PAUSE_MIN);
     }
 }

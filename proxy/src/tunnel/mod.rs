@@ -117,8 +117,8 @@ impl Gateway {
         let mut socket = TcpStream::connect_timeout(&self.address, STARTUP_TIMEOUT)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(STARTUP_TIMEOUT))?;
-        let mut tls = rustls::ClientConnection::new(self.config.clone(), self.server_name.clone())
-            .map_err(io::Error::other)?;
+        let mut tls =
+            rustls::ClientConnection::new(self.config.clone(), self.server_name.clone()).map_err(io::Error::other)?;
         while tls.is_handshaking() {
             tls.complete_io(&mut socket)?;
         }

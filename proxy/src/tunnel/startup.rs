@@ -124,7 +124,14 @@ mod tests {
 
     #[test]
     fn what_is_no_startup_is_refused_without_reading_its_claimed_length() {
-        for (length, code) in [(0u32, 3 << 16), (u32::MAX, 3 << 16), (8, 3 << 16), (100, 2 << 16), (9, SSL_REQUEST), (1000, CANCEL_REQUEST)] {
+        for (length, code) in [
+            (0u32, 3 << 16),
+            (u32::MAX, 3 << 16),
+            (8, 3 << 16),
+            (100, 2 << 16),
+            (9, SSL_REQUEST),
+            (1000, CANCEL_REQUEST),
+        ] {
             let mut input = length.to_be_bytes().to_vec();
             input.extend(code.to_be_bytes());
             let (first, output) = run(input);

@@ -1,0 +1,59 @@
+//! `ca sign`: files for a self-hosted database, and how to install them.
+
+use std::path::{Path, PathBuf};
+
+use super::arguments::Sign;
+use super::context::{Context, refused, time};
+use super::failure::{Exit, Failure, file};
+use super::output;
+use crate::config::parse_duration;
+use crate::profile::replace;
+
+pub(super) fn sign(context: &Context, sign: &Sign) -> Result<(), Failure> {
+    let ttl = parse_duration(&sign.ttl).map_err(|why| Failure::new(Exit::Usage, "--ttl is wrong").why(why))?;
+    let [key, cert, cas] = ["key", "crt", "cas"].map(|suffix| with_suffix(&sign.out, suffix));
+    if !sign.overwrite
+        && let Some(there) = [&key, &cert, &cas].into_iter().find(|path| path.exists())
+    {
+        return Err(Failure::new(Exit::Conflict, format!("{} exists already", there.display()))
+            .why("replacing the key of a database by accident would lock clients out")
+            .attempt("add --overwrite, or choose another --out"));
+    }
+    let files = context.admin()?.sign_database_server(&sign.host, ttl).map_err(refused)?;
+    let contents = [(&key, files.key_pem.as_str()), (&cert, files.cert_pem.as_str()), (&cas, files.cas_pem.as_str())];
+    for (path, content) in contents {
+        replace(path, content.as_bytes()).map_err(|e| file("write", path, &e))?;
+    }
+    let shown = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string();
+    context.note(&format!("wrote    {}, {}, {}", key.display(), cert.display(), cas.display()));
+    context.note(&format!("renew    before {}", time(files.not_after_unix)));
+    output::write(&setup_text(&shown(&key), &shown(&cert), &shown(&cas)))
+}
+
+/// `PREFIX.suffix`, keeping dots that are part of the prefix.
+fn with_suffix(prefix: &Path, suffix: &str) -> PathBuf {
+    let mut name = prefix.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn setup_text(key: &str, cert: &str, cas: &str) -> String {
+    format!(
+        "# postgresql.conf (the files must belong to the server's user, the key with mode 0600)\n\
+         ssl = on\nssl_cert_file = '{cert}'\nssl_key_file = '{key}'\nssl_ca_file = '{cas}'\n\n\
+         # pg_hba.conf, before other lines for these users: the gateway logs in with a certificate whose name is the \
+         database user\nhostssl all all 0.0.0.0/0 cert\nhostssl all all ::/0 cert\n\n\
+         # then reload: SELECT pg_reload_conf();\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_keeps_its_dots() {
+        assert_eq!(with_suffix(Path::new("/d/db.example"), "crt"), Path::new("/d/db.example.crt"));
+    }
+}
