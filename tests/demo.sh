@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 ringgate="${RINGGATE_TEST_BINARY:-${CARGO_TARGET_DIR:-$PWD/target}/debug/ringgate}"
 dir="$(mktemp -d "${TMPDIR:-/tmp}/ringgate-demo.XXXXXX")"
-export HOME="$dir" PGSSLMODE= PAGER=cat PSQL_PAGER=cat
+export HOME="$dir" PAGER=cat PSQL_PAGER=cat
 unset PGHOST PGPORT PGUSER PGDATABASE PGPASSWORD PGSERVICE PGSSLMODE
 postgres_pid='' gateway_pid='' container=''
 
@@ -52,12 +52,12 @@ elif docker info >/dev/null 2>&1; then
     container="ringgate-demo-$$"
     docker run -d --name "$container" -p "127.0.0.1:$port:5432" -e POSTGRES_HOST_AUTH_METHOD=scram-sha-256 \
         -e POSTGRES_PASSWORD="$password" postgres:17 >/dev/null
-    admin=(docker exec "$container" psql -XAtq -U postgres)
+    admin=(docker exec -i "$container" psql -XAtq -U postgres)
 else
     die "no PostgreSQL here: apt-get install postgresql, or start a container engine"
 fi
 wait_for "${admin[@]}" -c 'select 1'
-"${admin[@]}" -c "create role app login password '$password'" -c 'create database orders owner app'
+"${admin[@]}" <<<"create role app login password '$password'"$'\n;create database orders owner app;'
 echo "PostgreSQL $("${admin[@]}" -c 'show server_version') on 127.0.0.1:$port"
 
 title "Ringgate in front of it"
