@@ -38,7 +38,13 @@ pub struct Setup {
 impl Setup {
     /// With one database [`SERVICE`] at `uri`.
     pub fn new(driver: Driver, uri: &str) -> Setup {
-        Setup { driver, databases: vec![(SERVICE.into(), uri.into())], environment: Vec::new(), faketime: None }
+        Setup {
+            driver,
+            databases: vec![(SERVICE.into(), uri.into())],
+            environment: Vec::new(),
+            faketime: None,
+            from_file: false,
+        }
     }
 
     /// A further database.
