@@ -32,12 +32,19 @@ pub struct Setup {
     databases: Vec<(String, String)>,
     environment: Vec<(String, String)>,
     faketime: Option<String>,
+    from_file: bool,
 }
 
 impl Setup {
     /// With one database [`SERVICE`] at `uri`.
     pub fn new(driver: Driver, uri: &str) -> Setup {
-        Setup { driver, databases: vec![(SERVICE.into(), uri.into())], environment: Vec::new(), faketime: None }
+        Setup {
+            driver,
+            databases: vec![(SERVICE.into(), uri.into())],
+            environment: Vec::new(),
+            faketime: None,
+            from_file: false,
+        }
     }
 
     /// A further database.
@@ -128,17 +135,22 @@ impl Gateway {
             command.env("LD_PRELOAD", places::faketime_library());
             command.env("FAKETIME", shift).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
-        command.arg(places::ringgate()).arg("quickstart").arg("--data-dir").arg(self.data());
+        command.arg(places::ringgate());
+        if self.setup.from_file {
+            command.arg("server").arg("-c").arg(self.data().join("ringgate.yaml"));
+        } else {
+            command.arg("quickstart").arg("--data-dir").arg(self.data());
+            for (name, uri) in &self.setup.databases {
+                command.arg("--db").arg(format!("{name}={uri}"));
+            }
+            command.args(["--listen", &format!("postgres=127.0.0.1:{}", self.port)]);
+            command.args(["--listen", &format!("diag=127.0.0.1:{}", self.diagnostics_port)]);
+        }
         // Where the driver is set, it is forced: a kernel that forbids io_uring fails the test, it does not skip it.
         command.env("RINGGATE_RUNTIME_DRIVER", self.setup.driver.name());
         for (key, value) in &self.setup.environment {
             command.env(key, value);
         }
-        for (name, uri) in &self.setup.databases {
-            command.arg("--db").arg(format!("{name}={uri}"));
-        }
-        command.args(["--listen", &format!("postgres=127.0.0.1:{}", self.port)]);
-        command.args(["--listen", &format!("diag=127.0.0.1:{}", self.diagnostics_port)]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).env("HOME", self.base.path().join("user"));
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
         let stdout = child.stdout.take().expect("piped");
@@ -290,6 +302,12 @@ impl Gateway {
     pub fn start_again(&mut self) {
         assert!(self.child.is_none(), "the gateway runs already");
         self.spawn();
+    }
+
+    /// Starts again as `ringgate server -c D/ringgate.yaml`.
+    pub fn start_again_from_file(&mut self) {
+        self.setup.from_file = true;
+        self.start_again();
     }
 
     /// Starts again with the wall clock shifted.

@@ -78,7 +78,7 @@ impl Options {
 enum Source {
     External,
     Local { directory: TempDir, child: Child },
-    Container { runtime: tokio::runtime::Runtime, container: Option<ContainerAsync<GenericImage>> },
+    Container { runtime: tokio::runtime::Runtime, container: Option<Box<ContainerAsync<GenericImage>>> },
 }
 
 /// A running server; gone when dropped.
@@ -191,7 +191,7 @@ impl Postgres {
         });
         let superuser =
             vec![("PGHOST", "127.0.0.1".to_owned()), ("PGPORT", port.to_string()), ("PGUSER", "postgres".to_owned())];
-        let source = Source::Container { runtime, container: Some(container) };
+        let source = Source::Container { runtime, container: Some(Box::new(container)) };
         let mut server = Postgres { host: "127.0.0.1".into(), port, superuser, options, source };
         server.wait_until_it_answers();
         server.create_objects();

@@ -94,7 +94,7 @@ fn insert_until(stop: &AtomicBool, next: &AtomicU32, db: &ringgate_tests::db_con
 }
 
 fn recorded_inserts(gateway: &ringgate_tests::gateway::Gateway) -> HashSet<u32> {
-    let number = |text: &str| text.strip_prefix("insert into seen values (")?.strip_suffix(')')?.parse().ok();
+    let number = |text: &str| text.strip_prefix("insert into seen values (")?.split(')').next()?.parse().ok();
     let statements = gateway.audit().into_iter().filter(|r| r.text("code") == "TDB02I");
     statements.filter_map(|r| number(r.text("db_query"))).collect()
 }
@@ -188,9 +188,11 @@ fn a_full_audit_disk_refuses_statements_and_recovers(driver: Driver) {
     gateway.start_again();
     let mut session = Raw::login(&db);
     let mut n = 0;
+    // Long, so that what the writer has set aside on the disk is soon used up.
+    let comment = "-".repeat(50_000);
     let mut insert = |session: &mut Raw| {
         n += 1;
-        let statement = format!("insert into seen values ({n})");
+        let statement = format!("insert into seen values ({n}) {comment}");
         session.send(&wire::query(&statement)).ok()?;
         loop {
             match session.read_message().ok()?? {

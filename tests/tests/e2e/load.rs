@@ -1,5 +1,7 @@
 //! pgbench in its three query modes: what it counted is what the audit has.
 
+use std::collections::{HashMap, HashSet};
+
 use ringgate_tests::{Driver, on_both_drivers, process};
 
 on_both_drivers!(simple_mode_counts, extended_mode_counts, prepared_mode_counts, read_write_transactions_are_complete);
@@ -21,17 +23,13 @@ fn counts(driver: Driver, mode: &str, code: &str) {
     };
     let statements = gateway.audit_until("all statements and results", |records| {
         let statements: Vec<_> = records.iter().filter(|r| is_one(r)).cloned().collect();
-        let answered = statements
+        let results: HashSet<_> = records
             .iter()
-            .filter(|s| {
-                records.iter().any(|r| {
-                    r.text("code") == "TDB10I"
-                        && r["query_ei"] == s["ei"]
-                        && r.text("sid") == s.text("sid")
-                        && r["rows"] == 1
-                })
-            })
-            .count() as u64;
+            .filter(|r| r.text("code") == "TDB10I" && r["rows"] == 1)
+            .map(|r| (r.text("sid"), r["query_ei"].as_u64()))
+            .collect();
+        let answered =
+            statements.iter().filter(|s| results.contains(&(s.text("sid"), s["ei"].as_u64()))).count() as u64;
         (answered >= CLIENTS * TRANSACTIONS).then_some(statements)
     });
     assert_eq!(statements.len() as u64, CLIENTS * TRANSACTIONS);
@@ -64,7 +62,7 @@ fn read_write_transactions_are_complete(driver: Driver) {
     });
     assert_eq!(inserts, 200);
     // One line per event and session, without a gap.
-    let mut last = std::collections::HashMap::<String, u64>::new();
+    let mut last = HashMap::<String, u64>::new();
     for record in gateway.audit().iter().filter(|r| !r.text("sid").is_empty()) {
         let ei = record["ei"].as_u64().expect("an index");
         let sid = record.text("sid").to_owned();

@@ -2,6 +2,7 @@
 
 mod basics;
 mod cancel;
+mod command_line;
 mod drivers;
 mod faults;
 mod hostile_start;

@@ -87,11 +87,9 @@ fn copies_in_what_it_copied_out(driver: Driver) {
     let out = format!("psql -XAtqc \"{}\" '{}?sslmode=disable'", rows(SMALL_ROWS), server.uri());
     let script = format!("set -o pipefail; {out} | psql -XAtqc 'copy copied from stdin' {DATABASE}");
     process::run_with_input(shell.args(["-c", &script]), b"", Duration::from_secs(300)).ok();
-    let wrong = format!(
-        "select count(*) filter (where t <> repeat(md5(n::text), 32)), count(*) from \
-         (select t, row_number() over (order by ctid) n from copied) numbered"
-    );
-    assert_eq!(server.sql(&wrong), format!("0|{SMALL_ROWS}"));
+    let wrong = "select count(*) filter (where t <> repeat(md5(n::text), 32)), count(*) from \
+                 (select t, row_number() over (order by ctid) n from copied) numbered";
+    assert_eq!(server.sql(wrong), format!("0|{SMALL_ROWS}"));
     gateway.finish();
 }
 
