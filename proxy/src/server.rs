@@ -55,14 +55,19 @@ pub fn run(config: Config, ready: impl FnOnce(&ReadyInfo)) -> anyhow::Result<i32
         ways.push((inbox, bell));
         ears.push((outlet, ear));
     }
-    let wake = ways.iter().map(|(_, bell)| bell.clone()).map(|bell| Box::new(move || bell.ring()) as Box<dyn Fn() + Send>);
+    let wake =
+        ways.iter().map(|(_, bell)| bell.clone()).map(|bell| Box::new(move || bell.ring()) as Box<dyn Fn() + Send>);
     let (producers, shared, audit) =
         ringgate_audit::start(audit_options(&config), workers, wake.collect()).context("audit log")?;
     let authority = open_authority(&config, shared.clone())?;
     shared.record(&Event::Other {
         event: "server.start",
         code: "TSV01I",
-        members: &format!(r#""version":"{}","driver":"{}","workers":{workers}"#, env!("CARGO_PKG_VERSION"), driver.word()),
+        members: &format!(
+            r#""version":"{}","driver":"{}","workers":{workers}"#,
+            env!("CARGO_PKG_VERSION"),
+            driver.word()
+        ),
     });
 
     let (jobs, job_queue) = mpsc::channel();
@@ -156,7 +161,8 @@ fn choose_driver(config: &Config, ring: RingSize) -> anyhow::Result<Driver> {
         config::RingMode::Defer => RingMode::Defer,
         config::RingMode::Plain => RingMode::Plain,
     };
-    let driver = driver::choose(wish, mode, ring).context("io_uring was asked for and cannot be had (runtime.driver)")?;
+    let driver =
+        driver::choose(wish, mode, ring).context("io_uring was asked for and cannot be had (runtime.driver)")?;
     if driver == Driver::Epoll && wish == Wish::Auto {
         tracing::warn!("io_uring is not available here, running on epoll");
     }
@@ -253,7 +259,7 @@ fn settings(config: &Config) -> Settings {
         write_stall_timeout: limits.write_stall_timeout,
         postgres_frame_bytes_max: limits.max_frame_postgres as u64,
         pre_auth_max: limits.max_pre_auth_connections,
-        login_rate_per_second: per_second(limits.login_rate.per_ip),
+        login_rate_per_second: limits.login_rate.per_ip.per_second(),
         login_burst: limits.login_rate.burst,
         handshakes_per_worker: config.tls.handshakes_per_worker,
         durable: config.audit.mode == config::AuditMode::Durable,
@@ -271,20 +277,13 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-/// Logins per second; a slower rate counts as one.
-fn per_second(rate: config::Rate) -> u32 {
-    let seconds = rate.per.as_secs_f64().max(f64::MIN_POSITIVE);
-    if rate.count == 0 { 0 } else { ((f64::from(rate.count) / seconds).round() as u32).max(1) }
-}
-
 fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, Vec<(String, SocketAddr)>)> {
     let mut bound = Vec::new();
     let mut listeners = Vec::new();
     if let Some(postgres) = &config.listeners.postgres {
-        let listener =
-            Listener { protocol: Postgres::NAME, cleartext_cancel: postgres.cleartext_cancel, plain: None };
-        let (socket, addr) =
-            Bound::tcp(postgres.addr, listener).with_context(|| format!("cannot listen on {} (listeners.postgres)", postgres.addr))?;
+        let listener = Listener { protocol: Postgres::NAME, cleartext_cancel: postgres.cleartext_cancel, plain: None };
+        let (socket, addr) = Bound::tcp(postgres.addr, listener)
+            .with_context(|| format!("cannot listen on {} (listeners.postgres)", postgres.addr))?;
         bound.push(socket);
         listeners.push((Postgres::NAME.to_owned(), addr));
     }
@@ -293,11 +292,8 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, V
             bail!("listeners.danger_plain: protocol `{}` is not served", plain.protocol);
         }
         tracing::warn!(addr = ?plain.addr, user = %plain.user, "a listener without TLS: everybody who reaches it is this user");
-        let listener = Listener {
-            protocol: Postgres::NAME,
-            cleartext_cancel: true,
-            plain: Some(plain_route(plain, authority)?),
-        };
+        let listener =
+            Listener { protocol: Postgres::NAME, cleartext_cancel: true, plain: Some(plain_route(plain, authority)?) };
         match &plain.addr {
             config::Listen::Tcp(addr) => {
                 let (socket, addr) = Bound::tcp(*addr, listener).with_context(|| format!("cannot listen on {addr}"))?;
@@ -305,7 +301,8 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, V
                 listeners.push((format!("{}-plain", Postgres::NAME), addr));
             }
             config::Listen::Unix(path) => {
-                bound.push(Bound::unix(path, listener).with_context(|| format!("cannot listen on {}", path.display()))?);
+                bound
+                    .push(Bound::unix(path, listener).with_context(|| format!("cannot listen on {}", path.display()))?);
             }
         }
     }
