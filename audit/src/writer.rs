@@ -40,7 +40,7 @@ pub(crate) struct Ring {
     pub(crate) ring: RingConsumer,
     origin: Vec<u8>,
     sessions: Sessions,
-    facts: Option<FactsFile>,
+    facts: FactsFile,
     wake: Option<Box<dyn Fn() + Send>>,
     lost_noted: u64,
     damaged: bool,
@@ -51,7 +51,7 @@ impl Ring {
         ring: RingConsumer,
         options: &Options,
         sessions: Sessions,
-        facts: Option<FactsFile>,
+        facts: FactsFile,
         wake: Option<Box<dyn Fn() + Send>>,
     ) -> Self {
         let worker = Some(ring.map().worker()).filter(|w| *w != NO_WORKER);
@@ -330,9 +330,7 @@ impl Writer {
     fn try_commit(&mut self, last_resort: bool) -> Result<(), Failed> {
         let plain = |error| Failed { error, void: false };
         for ring in self.old.iter_mut().map(|o| &mut o.ring).chain(&mut self.rings) {
-            if let Some(facts) = &mut ring.facts {
-                facts.write().map_err(plain)?;
-            }
+            ring.facts.write().map_err(plain)?;
         }
         if self.lines.is_empty() {
             return Ok(());
@@ -434,9 +432,7 @@ impl Writer {
             if had_lines {
                 ring.map().set_lost_reported(ring.lost_noted);
             }
-            if let Some(facts) = &mut ring.facts {
-                facts.compact(&ring.sessions);
-            }
+            ring.facts.compact(&ring.sessions);
         }
         self.lines.clear();
         self.first_seq = self.format.seq;
@@ -584,9 +580,7 @@ fn drain(ring: &mut Ring, format: &mut Lines, lines: &mut Vec<u8>, full: usize, 
         let read = encode::read(record).and_then(|(head, mut body)| match head.kind {
             kind::OPEN => {
                 let session = Session::read(&mut body)?;
-                if let Some(facts) = &mut ring.facts {
-                    facts.add(head.session, &session);
-                }
+                ring.facts.add(head.session, &session);
                 ring.sessions.insert(head.session, session);
                 Some(())
             }
