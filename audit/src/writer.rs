@@ -196,7 +196,7 @@ impl Writer {
             let segment = writer.end.segment;
             writer.recovery =
                 Some(Recovery { segment, cut_bytes: found.cut_bytes, crashed: found.crashed, records: 0, told: false });
-            if found.crashed && writer.old.iter().any(|o| o.boot != boot) {
+            if writer.old.iter().any(|o| o.boot != boot) {
                 // What the page cache held is gone: how much, nobody knows.
                 writer.own("audit.gap", "TAU02W", b"\"reason\":\"power_loss\",\"lost\":null");
             }
@@ -651,5 +651,35 @@ mod tests {
         assert!(text.contains("\"failed_sync\":true"));
         let report = verify(dir.path(), None, None, &mut |_| {}).unwrap();
         assert_eq!((report.verdict, report.events), (Verdict::Ok, 4));
+    }
+    #[test]
+    fn after_a_power_cut_what_can_be_read_is_kept_and_the_gap_is_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        let rings = dir.path().join("rings");
+        std::fs::create_dir(&rings).unwrap();
+        let map = Map::create(&rings.join("a.ring"), 5, 64 << 10, 1, 42).unwrap();
+        let mut ring = crate::ring::producer(&map);
+        let statement = Statement { text: b"select 'kept'", full_bytes: 13, ..Default::default() };
+        let event = Event::Query { statement, parameters: &NoParameters, error: "" };
+        let stamp = Stamp { session: None, ei: 0, time_us: 1 };
+        ring.write(encode::size(&event), u64::MAX, |at| encode::write(stamp, &event, at)).unwrap();
+        let end = ring.write(64, u64::MAX, |at| at.fill(0)).unwrap();
+        drop((ring, map));
+        // The page with the second record never reached the disk.
+        let file = std::fs::OpenOptions::new().write(true).open(rings.join("a.ring")).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0; 64], 4096 + end - 64).unwrap();
+        let (_p, _c, handle) = crate::start(Options::new(dir.path()), 1, Vec::new()).unwrap();
+        handle.shutdown();
+        let text = std::fs::read_to_string(crate::segment::path(dir.path(), 1)).unwrap();
+        for part in [
+            "select 'kept'",
+            "\"reason\":\"power_loss\",\"lost\":null",
+            "\"reason\":\"ring_damaged\",\"lost\":null,\"worker\":1",
+            "\"event\":\"audit.recover\"",
+        ] {
+            assert_eq!(text.matches(part).count(), 1, "{part}: {text}");
+        }
+        assert!(!rings.join("a.ring").exists());
+        assert_eq!(verify(dir.path(), None, None, &mut |_| {}).unwrap().verdict, Verdict::Ok);
     }
 }
