@@ -16,6 +16,8 @@ mod decision;
 mod document;
 mod duration;
 mod expression;
+#[cfg(test)]
+mod naive;
 mod options;
 mod pattern;
 mod permit;
@@ -23,9 +25,12 @@ mod principal;
 mod principals;
 mod publish;
 mod role;
+mod same;
 mod secret;
 mod snapshot;
 mod template;
+#[cfg(test)]
+mod tests;
 
 pub use command::CommandSet;
 pub use database::{

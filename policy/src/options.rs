@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn combines_each_option_by_its_own_rule() {
-        let hours = |n| Some(Duration::from_secs(n * 3600));
+        let hours = |n: u64| Some(Duration::from_secs(n * 3600));
         let plain = RoleOptions::default();
         let tight = RoleOptions {
             max_session_ttl: hours(8),

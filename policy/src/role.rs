@@ -8,7 +8,11 @@ use crate::document::{Conditions, LabelSelector, RoleSpec, StoredExpression};
 use crate::options::RoleOptions;
 use crate::pattern::Pattern;
 use crate::principals::{Effect, NameList};
+use crate::same::same;
 use crate::template::{ExpandError, Facts, Template};
+
+/// Up to this many labels are looked at in turn.
+const SCANNED_MAX: usize = 16;
 
 /// A role of a snapshot: as written, and made ready where it is the same for every identity.
 #[derive(Debug)]
@@ -176,6 +180,14 @@ impl Side {
 
     pub(crate) fn selects_databases(&self) -> bool {
         self.labels.is_some() || self.expression.is_some()
+    }
+}
+
+/// The label of that key; a few labels are faster looked at in turn.
+fn label<'l>(labels: &'l BTreeMap<String, String>, key: &str) -> Option<&'l String> {
+    match labels.len() <= SCANNED_MAX {
+        true => labels.iter().find(|(known, _)| same(known, key)).map(|(_, value)| value),
+        false => labels.get(key),
     }
 }
 
