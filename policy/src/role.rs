@@ -191,6 +191,12 @@ fn label<'l>(labels: &'l BTreeMap<String, String>, key: &str) -> Option<&'l Stri
     }
 }
 
+impl ValueMatcher {
+    fn matches(&self, value: &str) -> bool {
+        self.any || self.patterns.iter().any(|pattern| pattern.matches(value))
+    }
+}
+
 impl LabelMatcher {
     fn expand(selector: &LabelSelector, facts: Facts<'_>, effect: Effect) -> Self {
         let mut matcher = Self::default();
@@ -234,13 +240,9 @@ impl LabelMatcher {
     }
 
     fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.any
-            || (!self.keys.is_empty()
-                && self.keys.iter().all(|(key, values)| {
-                    labels
-                        .get(key)
-                        .is_some_and(|value| values.any || values.patterns.iter().any(|pattern| pattern.matches(value)))
-                }))
+        let one =
+            |(key, values): &(String, ValueMatcher)| label(labels, key).is_some_and(|found| values.matches(found));
+        self.any || (!self.keys.is_empty() && self.keys.iter().all(one))
     }
 
     fn describe(&self) -> String {
