@@ -17,9 +17,12 @@ use super::*;
 /// Hard cap on the life of a login certificate (access-model 2.4).
 const USER_CERT_TTL_MAX: Duration = Duration::from_secs(30 * 3600);
 
-/// Reads a whole file. `None` only when a part that has no default is missing or wrong.
+/// Reads a whole file; problems are noted, and what is wrong has its default. `None` when it is no mapping at all.
 pub(super) fn read(root: &Tree, base: &Path, problems: &RefCell<Vec<Problem>>) -> Option<Config> {
     let file = Section::new("", root, problems);
+    if !matches!(root.kind, Kind::Map(_) | Kind::Null) {
+        return None;
+    }
     file.choice("version", &[("v1", ())]);
     let empty = Tree::empty();
     let section = |key: &'static str| file.section(key).unwrap_or_else(|| Section::new(key, &empty, problems));
