@@ -139,6 +139,14 @@ impl FactsFile {
         Ok(Self { path: path.to_path_buf(), file, bytes: 0, pending: Vec::new() })
     }
 
+    /// The file of a former process, to be continued behind its first `bytes`: its ring may hold openings that this
+    /// process consumes before it is killed in turn.
+    pub(crate) fn continue_at(path: &Path, bytes: u64) -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        file.set_len(bytes)?;
+        Ok(Self { path: path.to_path_buf(), file, bytes, pending: Vec::new() })
+    }
+
     pub(crate) fn add(&mut self, slot: u32, session: &Session) {
         entry(&mut self.pending, slot, session);
     }
@@ -190,16 +198,20 @@ fn entry(out: &mut Vec<u8>, slot: u32, session: &Session) {
     out.extend_from_slice(&session.start);
 }
 
-/// Reads the sessions a former process knew. A last entry that was being written when it died is left out: the batch
-/// that consumed it was not committed either, so its opening is still in the ring.
-pub(crate) fn restore(path: &Path) -> Sessions {
+/// Reads the sessions a former process knew, and how many bytes of the file they fill. A last entry that was being
+/// written when it died is left out: the batch that consumed it was not committed either, so its opening is still in the
+/// ring.
+pub(crate) fn restore(path: &Path) -> (Sessions, u64) {
     let mut sessions = Sessions::default();
     let data = std::fs::read(path).unwrap_or_default();
     let mut c = Cursor::new(&data);
-    while let Some((slot, session)) = c.bytes().and_then(restore_entry) {
+    let mut bytes = 0;
+    while let Some(entry) = c.bytes() {
+        let Some((slot, session)) = restore_entry(entry) else { break };
         sessions.insert(slot, session);
+        bytes += 4 + entry.len() as u64;
     }
-    sessions
+    (sessions, bytes)
 }
 
 fn restore_entry(entry: &[u8]) -> Option<(u32, Session)> {

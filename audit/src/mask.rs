@@ -342,32 +342,62 @@ mod tests {
     fn masks_the_secret_and_keeps_the_rest() {
         for (text, want) in [
             ("ALTER ROLE a PASSWORD 'hunter2'", "ALTER ROLE a PASSWORD '***'"),
-            ("create user a with encrypted password 'hunter2' login", "create user a with encrypted password '***' login"),
-            ("ALTER USER a UNENCRYPTED PassWord E'hun\\'ter2'; select 1", "ALTER USER a UNENCRYPTED PassWord E'***'; select 1"),
+            (
+                "create user a with encrypted password 'hunter2' login",
+                "create user a with encrypted password '***' login",
+            ),
+            (
+                "ALTER USER a UNENCRYPTED PassWord E'hun\\'ter2'; select 1",
+                "ALTER USER a UNENCRYPTED PassWord E'***'; select 1",
+            ),
             ("ALTER ROLE a PASSWORD e'hunter2\\\\' VALID UNTIL 'x'", "ALTER ROLE a PASSWORD e'***' VALID UNTIL 'x'"),
             ("ALTER ROLE a PASSWORD U&'hunter\\0032' UESCAPE '!'", "ALTER ROLE a PASSWORD U&'***' UESCAPE '!'"),
             ("ALTER ROLE a PASSWORD $$hunter2$$ LOGIN", "ALTER ROLE a PASSWORD $$***$$ LOGIN"),
             ("ALTER ROLE a PASSWORD $q$hun$$ter2$q$ LOGIN", "ALTER ROLE a PASSWORD $q$***$q$ LOGIN"),
-            ("ALTER ROLE a PASSWORD/* c /* nested */ ' */'hunter2'", "ALTER ROLE a PASSWORD/* c /* nested */ ' */'***'"),
+            (
+                "ALTER ROLE a PASSWORD/* c /* nested */ ' */'hunter2'",
+                "ALTER ROLE a PASSWORD/* c /* nested */ ' */'***'",
+            ),
             ("ALTER ROLE a PASSWORD -- it's here\n 'hunter2'", "ALTER ROLE a PASSWORD -- it's here\n '***'"),
             ("ALTER ROLE a PASSWORD 'hun''ter2' LOGIN", "ALTER ROLE a PASSWORD '***' LOGIN"),
             ("ALTER ROLE a PASSWORD 'hun'\n'ter2' LOGIN", "ALTER ROLE a PASSWORD '***'\n'***' LOGIN"),
-            ("alter role a password 'x1'; alter role b password 'x2'", "alter role a password '***'; alter role b password '***'"),
+            (
+                "alter role a password 'x1'; alter role b password 'x2'",
+                "alter role a password '***'; alter role b password '***'",
+            ),
             ("ALTER ROLE a PASSWORD 'hunter", "ALTER ROLE a PASSWORD '***"),
             ("ALTER ROLE a PASSWORD $t$hunter", "ALTER ROLE a PASSWORD $t$***"),
             ("ALTER ROLE a PASSWORD $t$hunter2$t", "ALTER ROLE a PASSWORD $t$***"),
-            ("DO $$BEGIN ALTER ROLE a PASSWORD 'hunter2'; END$$; select 1", "DO $$BEGIN ALTER ROLE a PASSWORD '***'; END$$; select 1"),
-            ("CREATE USER MAPPING FOR a SERVER s OPTIONS (user 'u', password 'p')", "CREATE USER MAPPING FOR a SERVER s OPTIONS (user 'u', password '***')"),
+            (
+                "DO $$BEGIN ALTER ROLE a PASSWORD 'hunter2'; END$$; select 1",
+                "DO $$BEGIN ALTER ROLE a PASSWORD '***'; END$$; select 1",
+            ),
+            (
+                "CREATE USER MAPPING FOR a SERVER s OPTIONS (user 'u', password 'p')",
+                "CREATE USER MAPPING FOR a SERVER s OPTIONS (user 'u', password '***')",
+            ),
             ("CREATE USER a IDENTIFIED BY 'hunter2'", "CREATE USER a IDENTIFIED BY '***'"),
-            ("CREATE USER a IDENTIFIED WITH mysql_native_password AS \"*HASH\"; select 'k'", "CREATE USER a IDENTIFIED WITH mysql_native_password AS \"***\"; select 'k'"),
+            (
+                "CREATE USER a IDENTIFIED WITH mysql_native_password AS \"*HASH\"; select 'k'",
+                "CREATE USER a IDENTIFIED WITH mysql_native_password AS \"***\"; select 'k'",
+            ),
             ("ALTER USER a IDENTIFIED BY 'new' REPLACE 'old'", "ALTER USER a IDENTIFIED BY '***' REPLACE '***'"),
             ("SET PASSWORD FOR 'bob'@'%' = PASSWORD('hunter2')", "SET PASSWORD FOR '***'@'***' = PASSWORD('***')"),
             ("SET PASSWORD = 'hunter2'", "SET PASSWORD = '***'"),
-            ("select dblink('host=h password=hunter2 user=u', 'q')", "select dblink('host=h password=*** user=u', 'q')"),
+            (
+                "select dblink('host=h password=hunter2 user=u', 'q')",
+                "select dblink('host=h password=*** user=u', 'q')",
+            ),
             ("select dblink('host=h password = ''hun ter2'' user=u')", "select dblink('host=h password = ***')"),
             ("EXECUTE 'ALTER ROLE a PASSWORD ''hunter2'''", "EXECUTE 'ALTER ROLE a PASSWORD ***'"),
-            ("EXECUTE format('ALTER ROLE %I PASSWORD %L', 'a', 'hunter2'); select 'k'", "EXECUTE format('ALTER ROLE %I PASSWORD %L', '***', '***'); select 'k'"),
-            ("EXECUTE 'ALTER ROLE a PASSWORD ' || quote_literal('hunter2')", "EXECUTE 'ALTER ROLE a PASSWORD ' || quote_literal('***')"),
+            (
+                "EXECUTE format('ALTER ROLE %I PASSWORD %L', 'a', 'hunter2'); select 'k'",
+                "EXECUTE format('ALTER ROLE %I PASSWORD %L', '***', '***'); select 'k'",
+            ),
+            (
+                "EXECUTE 'ALTER ROLE a PASSWORD ' || quote_literal('hunter2')",
+                "EXECUTE 'ALTER ROLE a PASSWORD ' || quote_literal('***')",
+            ),
             ("/*!50000 CREATE USER a IDENTIFIED BY 'hunter2' */", "/*!50000 CREATE USER a IDENTIFIED BY '***' */"),
             ("select E'it\\'s'; alter role a password 'hunter2'", "select E'it\\'s'; alter role a password '***'"),
             // Doubt: everything behind the keyword.

@@ -174,3 +174,108 @@ impl SharedProducer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{NoParameters, Statement};
+    use crate::ring::{self, RingConsumer};
+
+    const RING: usize = 64 << 10;
+
+    fn producer(mode: Mode) -> (tempfile::TempDir, Producer, RingConsumer, Arc<Shared>) {
+        let dir = tempfile::tempdir().unwrap();
+        let map = Map::create(&dir.path().join("r"), 1, RING, 0, 1).unwrap();
+        let shared = Arc::new(Shared::new(mode));
+        (dir, Producer::new(ring::producer(&map), shared.clone()), RingConsumer::new(&map, 0), shared)
+    }
+
+    fn query(text: &[u8]) -> Event<'_> {
+        let statement = Statement { text, full_bytes: text.len() as u64, ..Statement::default() };
+        Event::Query { statement, parameters: &NoParameters, error: "" }
+    }
+
+    const END: Event<'_> =
+        Event::SessionEnd { reason: "client", start_us: 0, statements: 0, bytes_in: 0, bytes_out: 0 };
+    const STAMP: Stamp = Stamp { session: None, ei: 0, time_us: 1 };
+
+    fn release(c: &mut RingConsumer, to: Position) {
+        c.advance(to.0);
+        c.release(to.0);
+    }
+
+    #[test]
+    fn presses_above_half_and_lets_go_below_a_quarter() {
+        let (_dir, mut p, mut c, _) = producer(Mode::Strict);
+        let mut marks = Vec::new();
+        while !p.pressure() {
+            marks.push(p.record(STAMP, &query(&[b'x'; 1000])).unwrap());
+        }
+        let used = marks.last().unwrap().0;
+        assert!(used > RING as u64 / 2 && used < RING as u64 / 2 + 2048, "{used}");
+        let quarter = marks.iter().position(|m| used - m.0 <= RING as u64 / 4).unwrap();
+        release(&mut c, marks[quarter - 1]);
+        assert!(p.pressure(), "between the marks it stays as it was");
+        assert!(c.map().wants_room());
+        release(&mut c, marks[quarter]);
+        assert!(!p.pressure());
+    }
+
+    #[test]
+    fn keeps_a_quarter_for_what_ends_and_explains() {
+        let (_dir, mut p, mut c, _) = producer(Mode::Strict);
+        let mut last = Position(0);
+        let refused = loop {
+            match p.record(STAMP, &query(&[b'x'; 500])) {
+                Ok(position) => last = position,
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!(refused, Refused::Full);
+        assert!(last.0 <= RING as u64 / 4 * 3 && last.0 > RING as u64 / 4 * 3 - 1024);
+        let mut ends = 0;
+        while p.record(STAMP, &END).is_ok() {
+            ends += 1;
+        }
+        assert!(ends > 150, "{ends}");
+        assert_eq!(c.map().lost(), 1, "an end that did not fit is counted, a refused statement is not");
+        release(&mut c, last);
+        assert!(p.record(STAMP, &query(b"select 1")).is_ok());
+    }
+
+    #[test]
+    fn a_broken_sink_refuses_statements_and_takes_their_refusals() {
+        let (_dir, mut p, _c, shared) = producer(Mode::Durable);
+        shared.set_sink(false);
+        assert!(!p.sink_ok());
+        assert_eq!(p.record(STAMP, &query(b"select 1")), Err(Refused::SinkBroken));
+        let failed = Event::Query { statement: Statement::default(), parameters: &NoParameters, error: "audit" };
+        assert!(p.record(STAMP, &failed).is_ok());
+        assert!(p.record(STAMP, &END).is_ok());
+    }
+
+    #[test]
+    fn best_effort_counts_and_never_refuses() {
+        let (_dir, mut p, c, shared) = producer(Mode::BestEffort);
+        shared.set_sink(false);
+        assert!(p.record(STAMP, &query(b"select 1")).is_ok());
+        shared.set_sink(true);
+        assert!(p.record(STAMP, &query(&vec![b'x'; RING / 4])).is_ok());
+        assert_eq!(c.map().lost(), 2);
+        while c.map().lost() == 2 {
+            p.record(STAMP, &query(&[b'x'; 1000])).unwrap();
+        }
+        assert!(!p.pressure());
+    }
+
+    #[test]
+    fn too_large_is_named_and_durable_follows_the_head() {
+        let (_dir, mut p, mut c, _) = producer(Mode::Durable);
+        assert_eq!(p.record(STAMP, &query(&vec![b'x'; RING / 4])), Err(Refused::TooLarge));
+        let first = p.record(STAMP, &query(b"1")).unwrap();
+        let second = p.record(STAMP, &query(b"2")).unwrap();
+        assert!(!p.is_durable(first));
+        release(&mut c, first);
+        assert!(p.is_durable(first) && !p.is_durable(second));
+    }
+}

@@ -62,9 +62,7 @@ pub(crate) fn recover(dir: &Path, state: Option<State>, state_broken: bool) -> i
         found.damage = Some("state does not bear the key's signature");
     }
     let known = state.as_ref().filter(|s| s.tree.size() > 0);
-    let on_disk = |s: &State| {
-        std::fs::metadata(segment::path(dir, s.segment)).is_ok_and(|m| m.len() >= s.bytes)
-    };
+    let on_disk = |s: &State| std::fs::metadata(segment::path(dir, s.segment)).is_ok_and(|m| m.len() >= s.bytes);
     match known {
         Some(s) if on_disk(s) => found.end = s.clone(),
         Some(_) => found.damage = Some("the log is shorter than its signed state"),

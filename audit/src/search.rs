@@ -121,7 +121,9 @@ impl Joiner {
         let statement = matches!(
             get("event"),
             Some(
-                "db.session.query" | "db.session.postgres.statements.execute" | "db.session.postgres.function"
+                "db.session.query"
+                    | "db.session.postgres.statements.execute"
+                    | "db.session.postgres.function"
                     | "db.session.mysql.statements.execute"
             )
         );
@@ -144,8 +146,20 @@ impl Joiner {
         let entry = place.and_then(|p| self.queue.get_mut(usize::try_from(p - self.shown).ok()?));
         let Some((statement, waits)) = entry else { return Some(result) };
         *waits = false;
-        let own = ["seq", "time", "ei", "success", "rows", "duration_us", "error_code", "error", "copy_bytes",
-            "query_sha256", "skipped", "masked"];
+        let own = [
+            "seq",
+            "time",
+            "ei",
+            "success",
+            "rows",
+            "duration_us",
+            "error_code",
+            "error",
+            "copy_bytes",
+            "query_sha256",
+            "skipped",
+            "masked",
+        ];
         let kept = result.into_iter().filter(|(name, _)| own.contains(&name.as_str())).collect();
         statement.insert("result".to_owned(), Value::Object(kept));
         None

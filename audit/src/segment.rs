@@ -58,7 +58,9 @@ impl Header<'_> {
         let mut out = HEADER_START.to_vec();
         out.extend_from_slice(b"\"format\":1,\"segment\":");
         json::number(&mut out, self.number);
-        out.extend_from_slice(format!(",\"key\":\"{}\",\"prev\":\"{}\"", self.key_id, STANDARD.encode(self.prev)).as_bytes());
+        out.extend_from_slice(
+            format!(",\"key\":\"{}\",\"prev\":\"{}\"", self.key_id, STANDARD.encode(self.prev)).as_bytes(),
+        );
         out.extend_from_slice(b",\"prev_bytes\":");
         json::number(&mut out, self.prev_bytes);
         if self.failed_sync {

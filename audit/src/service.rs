@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
 
-use crate::checkpoint::{SigningKey, public_key_path};
+use crate::checkpoint::SigningKey;
 use crate::facts::{self, FactsFile};
 use crate::options::{Mode, Options, StartError};
 use crate::producer::{Producer, SharedProducer};
@@ -78,7 +78,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(mode: Mode) -> Self {
+    pub(crate) fn new(mode: Mode) -> Self {
         Self {
             mode,
             sink_ok: AtomicBool::new(true),
@@ -221,14 +221,16 @@ pub fn start(
         rings.push(Ring::new(RingConsumer::new(&map, 0), &options, facts::Sessions::default(), Some(facts), wake));
     }
     let maps = rings.iter().map(|r| r.ring.map().clone()).collect();
-    let old = old
-        .into_iter()
-        .map(|(path, map, from)| {
-            let sessions = facts::restore(&path.with_extension("facts"));
-            Old { path, boot: map.boot(), ring: Ring::new(RingConsumer::new(&map, from), &options, sessions, None, None) }
-        })
-        .collect();
-    let writer = Writer::new(options, key, found, rings, old, boot, shared.clone());
+    let mut former = Vec::with_capacity(old.len());
+    for (path, map, from) in old {
+        let facts_path = path.with_extension("facts");
+        let (sessions, bytes) = facts::restore(&facts_path);
+        let facts = FactsFile::continue_at(&facts_path, bytes).map_err(StartError::io("open", &facts_path))?;
+        let ring = Ring::new(RingConsumer::new(&map, from), &options, sessions, Some(facts), None);
+        former.push(Old { path, boot: map.boot(), ring });
+    }
+    let writer = Writer::new(options, key, found, rings, former, boot, shared.clone());
+    writer.begin();
     let thread = std::thread::Builder::new()
         .name("audit-writer".to_owned())
         .spawn(move || writer::run(writer))
@@ -298,12 +300,4 @@ fn former_rings(dir: &Path, consumed: &[(u64, u64)]) -> std::io::Result<Vec<Form
 fn boot_id() -> u128 {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     uuid::Uuid::parse_str(text.trim()).map_or(0, |id| id.as_u128())
-}
-
-/// The public key's text, for whoever keeps it apart from the log.
-impl Handle {
-    /// Reads the verifier key of the log in `dir`.
-    pub fn public_key(dir: &Path) -> std::io::Result<String> {
-        std::fs::read_to_string(public_key_path(dir))
-    }
 }

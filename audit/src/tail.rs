@@ -1,4 +1,5 @@
 //! Following a log as it grows, across segments.
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -9,24 +10,27 @@ use crate::segment::{self, BATCH_START, HEADER_START};
 /// Between looks at the end of the file.
 const POLL: Duration = Duration::from_millis(50);
 
-/// A place in a growing log. Gives event lines only, without their newline.
+/// A place in a growing log. Gives event lines only, without their newline, once their batch is sealed: what a failed
+/// write left behind is never shown.
 pub struct Tail {
     dir: PathBuf,
     segment: u64,
     reader: Option<BufReader<File>>,
-    /// The line being read; whole once its newline came.
-    line: Vec<u8>,
+    /// Bytes of this segment that were followed, up to a batch line.
+    sealed: u64,
+    ready: VecDeque<String>,
 }
 
 impl Tail {
     /// From the first event, or with `only_new` from the end as it is now. The log need not exist yet.
     pub fn open(dir: &Path, only_new: bool) -> io::Result<Self> {
-        let mut tail = Self { dir: dir.to_path_buf(), segment: 0, reader: None, line: Vec::new() };
+        let mut tail = Self { dir: dir.to_path_buf(), segment: 0, reader: None, sealed: 0, ready: VecDeque::new() };
         if only_new && let Some((number, path)) = segment::list(dir)?.pop() {
-            let mut file = File::open(path)?;
-            file.seek(SeekFrom::End(0))?;
             tail.segment = number;
-            tail.reader = Some(BufReader::new(file));
+            tail.reader = Some(BufReader::new(File::open(path)?));
+            while tail.batch()? {
+                tail.ready.clear();
+            }
         }
         Ok(tail)
     }
@@ -48,24 +52,41 @@ impl Tail {
 
     fn read(&mut self) -> io::Result<Option<String>> {
         loop {
+            if let Some(line) = self.ready.pop_front() {
+                return Ok(Some(line));
+            }
             // Looked for before the read: when it is there, this segment was finished before.
             let next = self.following()?;
-            while let Some(reader) = &mut self.reader {
-                if reader.read_until(b'\n', &mut self.line)? == 0 || !self.line.ends_with(b"\n") {
-                    break;
-                }
-                let line = std::mem::take(&mut self.line);
-                if line.starts_with(BATCH_START) || line.starts_with(HEADER_START) {
-                    continue;
-                }
-                let line = line.strip_suffix(b"\n").unwrap_or(&line);
-                return Ok(Some(String::from_utf8_lossy(line).into_owned()));
+            if self.batch()? {
+                continue;
             }
             let Some((number, path)) = next else { return Ok(None) };
-            // What a torn segment ended with is no line.
-            self.line.clear();
             self.reader = Some(BufReader::new(File::open(path)?));
-            self.segment = number;
+            (self.segment, self.sealed) = (number, 0);
+        }
+    }
+
+    /// Takes in one sealed batch. `false`: there is none yet.
+    fn batch(&mut self) -> io::Result<bool> {
+        let Some(reader) = &mut self.reader else { return Ok(false) };
+        let mut lines = Vec::new();
+        let mut at = self.sealed;
+        loop {
+            let mut line = Vec::new();
+            at += reader.read_until(b'\n', &mut line)? as u64;
+            if !line.ends_with(b"\n") {
+                reader.seek(SeekFrom::Start(self.sealed))?;
+                return Ok(false);
+            }
+            if line.starts_with(BATCH_START) {
+                self.sealed = at;
+                self.ready.extend(lines);
+                return Ok(true);
+            }
+            if !line.starts_with(HEADER_START) {
+                line.pop();
+                lines.push(String::from_utf8_lossy(&line).into_owned());
+            }
         }
     }
 

@@ -107,10 +107,11 @@ struct Reader<'a> {
     root_at_state: Option<Hash>,
     tree: Tree,
     prev: Hash,
-    /// Events of segments that end before are linked, not hashed.
+    /// The number that must come next.
     next_seq: u64,
     events: u64,
     checkpoints: u64,
+    /// Something stands behind the last batch.
     tail: bool,
 }
 
@@ -165,7 +166,6 @@ pub fn verify(
     let headers: Vec<Option<serde_json::Value>> = segments.iter().map(|(_, path)| header(path)).collect();
     for (i, (number, path)) in segments.iter().enumerate() {
         let next = headers.get(i + 1).and_then(Option::as_ref);
-        let before = headers.get(i.wrapping_sub(1)).and_then(Option::as_ref);
         let expected = if i == 0 { 1 } else { segments[i - 1].0 + 1 };
         if *number != expected {
             verdict = Some(reader.broken(Damage::Missing, expected, 0, "segment files are missing"));
@@ -176,7 +176,6 @@ pub fn verify(
             _ => false,
         };
         let last = i + 1 == segments.len();
-        let _ = before;
         match reader.segment(*number, path, next, last, light, &segments[i..]) {
             Ok(()) => {}
             Err(Stop::Io(e)) => return Err(at(path)(e)),
@@ -256,19 +255,14 @@ impl Reader<'_> {
         rest: &[(u64, PathBuf)],
     ) -> Result<(), Stop> {
         let length = std::fs::metadata(path)?.len();
-        // Only the segment after knows how much of this one counts.
+        // Only the segment after knows how much of this one counts. Bytes beyond are void after a failed sync; without
+        // one they are read, and do not fit.
         let counts = next.and_then(|h| h.get("prev_bytes")?.as_u64());
         let void = next.and_then(|h| h.get("failed_sync")?.as_bool()).unwrap_or(false);
-        let good = counts.filter(|c| *c <= length);
-        if let Some(counts) = counts
-            && counts < length
-            && !void
-        {
-            // Fall through: the extra bytes are read and named below.
-        } else if counts.is_some_and(|c| c > length) {
+        if counts.is_some_and(|c| c > length) {
             return self.cut_segment(number, path, rest);
         }
-        let limit = if void { good.unwrap_or(length) } else { length };
+        let limit = counts.filter(|_| void).unwrap_or(length);
         let mut reader = BufReader::with_capacity(1 << 18, File::open(path)?.take(limit));
         let mut batch = Pending::default();
         let mut line = Vec::new();
@@ -424,7 +418,12 @@ impl Reader<'_> {
             return *self.broken(kind, 0, 0, text);
         };
         if state.tree.size() > self.tree.size() {
-            return *self.broken(Damage::TruncatedTail, state.segment, state.seq, "the log ends before its signed state");
+            return *self.broken(
+                Damage::TruncatedTail,
+                state.segment,
+                state.seq,
+                "the log ends before its signed state",
+            );
         }
         if state.tree.size() > 0 && self.root_at_state != Some(state.tree.root()) {
             return *self.broken(Damage::Modified, state.segment, 0, "the log is not the one its state was signed for");

@@ -118,7 +118,6 @@ struct Recovery {
 pub(crate) fn run(mut writer: Writer) {
     // Weight, not priority: the writer yields to the workers when both want the core. Refusal changes nothing else.
     let _ = rustix::process::setpriority_process(None, 5);
-    writer.begin();
     let mut quiet = Instant::now();
     loop {
         let stop = writer.shared.stop.load(Ordering::Acquire);
@@ -195,13 +194,8 @@ impl Writer {
         let undrained = writer.old.iter().any(|o| !o.ring.drained());
         if found.crashed || found.cut_bytes > 0 || undrained {
             let segment = writer.end.segment;
-            writer.recovery = Some(Recovery {
-                segment,
-                cut_bytes: found.cut_bytes,
-                crashed: found.crashed,
-                records: 0,
-                told: false,
-            });
+            writer.recovery =
+                Some(Recovery { segment, cut_bytes: found.cut_bytes, crashed: found.crashed, records: 0, told: false });
             if found.crashed && writer.old.iter().any(|o| o.boot != boot) {
                 // What the page cache held is gone: how much, nobody knows.
                 writer.own("audit.gap", "TAU02W", b"\"reason\":\"power_loss\",\"lost\":null");
@@ -211,7 +205,7 @@ impl Writer {
     }
 
     /// A state file exists from the first start on: later its absence means something.
-    fn begin(&mut self) {
+    pub(crate) fn begin(&self) {
         if self.end.tree.size() == 0 {
             let _ = self.end.write(&self.options.dir, &self.key);
         }
@@ -335,7 +329,7 @@ impl Writer {
 
     fn try_commit(&mut self, last_resort: bool) -> Result<(), Failed> {
         let plain = |error| Failed { error, void: false };
-        for ring in &mut self.rings {
+        for ring in self.old.iter_mut().map(|o| &mut o.ring).chain(&mut self.rings) {
             if let Some(facts) = &mut ring.facts {
                 facts.write().map_err(plain)?;
             }
@@ -351,7 +345,8 @@ impl Writer {
         let (batch, rings) = self.batch_line(&header);
         let written = segment.append(&[&header, &self.lines, &batch], last_resort);
         #[cfg(test)]
-        let written = written.and_then(|()| injected(&self.shared, &mut segment, header.len() + self.lines.len() + batch.len()));
+        let written =
+            written.and_then(|()| injected(&self.shared, &mut segment, header.len() + self.lines.len() + batch.len()));
         if let Err(failed) = written {
             if !failed.void {
                 self.segment = Some(segment);
@@ -624,4 +619,43 @@ fn injected(shared: &Shared, segment: &mut Segment, bytes: usize) -> Result<(), 
     shared.failing_syncs.store(left - 1, Ordering::Relaxed);
     segment.bytes -= bytes as u64;
     Err(Failed { error: std::io::Error::other("injected"), void: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Event, NoParameters, Stamp, Statement};
+    use crate::verify::{Verdict, verify};
+
+    #[test]
+    fn after_a_failed_sync_the_batch_is_written_again_in_a_new_segment() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut producers, _control, handle) = crate::start(Options::new(dir.path()), 1, Vec::new()).unwrap();
+        let mut put = |n: u64| {
+            let text = format!("select {n}");
+            let statement = Statement { text: text.as_bytes(), full_bytes: text.len() as u64, ..Default::default() };
+            let event = Event::Query { statement, parameters: &NoParameters, error: "" };
+            producers[0].record(Stamp { session: None, ei: n as u32, time_us: 1 }, &event)
+        };
+        put(0).unwrap();
+        assert!(handle.flush());
+        handle.shared.failing_syncs.store(3, Ordering::Relaxed);
+        put(1).unwrap();
+        let limit = Instant::now() + Duration::from_secs(20);
+        while handle.stats().failures < 3 || !handle.flush() {
+            assert!(Instant::now() < limit, "does not heal");
+            std::thread::yield_now();
+        }
+        put(2).unwrap();
+        handle.shutdown();
+        let segments = crate::segment::list(dir.path()).unwrap();
+        assert_eq!(segments.len(), 2);
+        let text: String = segments.iter().map(|(_, p)| std::fs::read_to_string(p).unwrap()).collect();
+        for n in 0..3 {
+            assert_eq!(text.matches(&format!("\"select {n}\"")).count(), 1, "{n}");
+        }
+        assert!(text.contains("\"failed_sync\":true"));
+        let report = verify(dir.path(), None, None, &mut |_| {}).unwrap();
+        assert_eq!((report.verdict, report.events), (Verdict::Ok, 4));
+    }
 }

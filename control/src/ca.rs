@@ -344,3 +344,6 @@ fn set_validity(params: &mut CertificateParams, from_unix: i64, until_unix: i64)
     params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_1970(from_unix.saturating_sub(skew));
     params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_1970(until_unix);
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,36 @@ impl Authority {
     /// Issues a login certificate for a stored user and the key of `csr` (PKCS#10, PEM or DER). `ttl` asks for a
     /// life. Fails when the user or one of its roles does not exist.
     pub fn issue_login(&self, user: &str, csr: &[u8], ttl: Option<Duration>) -> Result<IssuedCert, ControlError> {
+        self.issue_login_for(&Actor::System, user, csr, ttl)
+    }
+
+    /// [`Self::issue_login`], recorded as asked for by `who`: `user.login`, T1000I or T1000W, and `cert.create`.
+    pub fn issue_login_for(
+        &self,
+        who: &Actor,
+        user: &str,
+        csr: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<IssuedCert, ControlError> {
+        let issued = self.sign_login(who, user, csr, ttl);
+        let (code, fields) = match &issued {
+            Ok(_) => ("T1000I", json!({"user": user, "method": "operator", "success": true})),
+            Err(e) => {
+                let why = e.why().unwrap_or_else(|| e.to_string());
+                ("T1000W", json!({"user": user, "method": "operator", "success": false, "error": why}))
+            }
+        };
+        record(self.audit(), "user.login", code, who, fields);
+        issued
+    }
+
+    fn sign_login(
+        &self,
+        who: &Actor,
+        user: &str,
+        csr: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<IssuedCert, ControlError> {
         let key = RequestedKey::from_request(csr)?;
         let (roles, traits) = {
             let state = self.state();
@@ -171,7 +201,7 @@ impl Authority {
             "cert_type": "login", "user": user, "roles": identity.roles, "cert_serial": signed.serial_hex,
             "expires": rfc3339(signed.not_after_unix),
         });
-        record(self.audit(), "cert.create", "TC000I", &Actor::System, fields);
+        record(self.audit(), "cert.create", "TC000I", who, fields);
         Ok(IssuedCert {
             cert_pem: to_pem(&[signed.der]),
             user: identity.user,

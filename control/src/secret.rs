@@ -60,7 +60,7 @@ pub fn resolve(reference: &SecretRef) -> Result<Zeroizing<String>, SecretError> 
             let value = std::env::var(name).map_err(|_| SecretError::Env(name.clone()))?;
             Zeroizing::new(value.into_bytes())
         }
-        SecretRef::Command(words) => first_line_of(words)?,
+        SecretRef::Command(words) => first_line_of(words, COMMAND_TIMEOUT)?,
         SecretRef::SystemdCredential(name) => {
             let directory = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or(SecretError::NoCredentials)?;
             read_file(&Path::new(&directory).join(name))?
@@ -94,17 +94,17 @@ fn read_bounded(source: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-fn first_line_of(words: &[String]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+fn first_line_of(words: &[String], timeout: Duration) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let program = words.first().cloned().unwrap_or_default();
     let fail = |what: String| SecretError::Command { program: program.clone(), what };
     let mut command = Command::new(&program);
     command.args(words.iter().skip(1)).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|e| fail(format!("cannot be started: {e}")))?;
-    let deadline = Instant::now() + COMMAND_TIMEOUT;
+    let deadline = Instant::now() + timeout;
     let line = read_line(&mut child, deadline);
     let status = wait(&mut child, deadline).map_err(|e| fail(format!("cannot be waited for: {e}")))?;
     match (line, status) {
-        (_, None) => Err(fail(format!("took longer than {} s", COMMAND_TIMEOUT.as_secs()))),
+        (_, None) => Err(fail(format!("took longer than {timeout:?}"))),
         (_, Some(status)) if !status.success() => Err(fail(format!("failed: {status}"))),
         (Some(line), _) => Ok(line),
         (None, _) => Err(fail("printed nothing".into())),
@@ -160,3 +160,6 @@ fn wait(child: &mut Child, deadline: Instant) -> std::io::Result<Option<std::pro
         std::thread::sleep(pause);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,8 @@ mod role;
 mod secret;
 mod snapshot;
 mod template;
+#[cfg(test)]
+mod tests;
 
 pub use command::CommandSet;
 pub use database::{

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::{
-    CommandSet, DatabaseDocument, Document, Effect, Identity, Request, RoleDocument, Snapshot, Source,
-};
+use crate::{CommandSet, DatabaseDocument, Document, Effect, Identity, Request, RoleDocument, Snapshot, Source};
 
 type Labels = BTreeMap<String, String>;
 type Traits = BTreeMap<String, Vec<String>>;
@@ -71,7 +69,9 @@ fn labels_match(selector: &Value, target: &Labels, traits: &Traits) -> bool {
 /// 5.4.
 fn listed(list: &Value, traits: &Traits, name: &str) -> bool {
     texts(list).iter().any(|entry| match entry.strip_prefix("glob:") {
-        Some(glob) => regex::Regex::new(&format!("^{}$", regex::escape(glob).replace(r"\*", ".*"))).unwrap().is_match(name),
+        Some(glob) => {
+            regex::Regex::new(&format!("^{}$", regex::escape(glob).replace(r"\*", ".*"))).unwrap().is_match(name)
+        }
         None => expand(entry, traits).iter().any(|value| value == name || value == "*"),
     })
 }
@@ -91,8 +91,7 @@ fn allow_labels(role: &Value, labels: &Labels, traits: &Traits) -> bool {
 
 fn allow_lists(role: &Value, traits: &Traits, names_count: bool, asked: &Asked) -> bool {
     let allow = &role["spec"]["allow"];
-    listed(&allow["db_users"], traits, &asked.user)
-        && (!names_count || listed(&allow["db_names"], traits, &asked.name))
+    listed(&allow["db_users"], traits, &asked.user) && (!names_count || listed(&allow["db_names"], traits, &asked.name))
 }
 
 /// 5.5, steps 2 to 5.
@@ -148,9 +147,9 @@ fn commands(roles: &[Value], traits: &Traits, labels: &Labels, asked: &Asked) ->
                     false => texts(field).iter().any(|name| name == class || (name == "*" && !right)),
                 }
         });
-        let refused = roles.iter().any(|role| {
-            texts(&role["spec"]["deny"]["db_commands"]).iter().any(|name| name == class || name == "*")
-        });
+        let refused = roles
+            .iter()
+            .any(|role| texts(&role["spec"]["deny"]["db_commands"]).iter().any(|name| name == class || name == "*"));
         granted && !refused
     })
 }
@@ -230,8 +229,7 @@ fn asked() -> impl Strategy<Value = Asked> {
     let long = Just("a".repeat(64));
     let user = prop_oneof![9 => pick(&["alice", "bob", "xprod", "glob:*", "*"]), 1 => long];
     let name = prop_oneof![4 => pick(&["app", "alice", "bob", ""]), 1 => pick(&["other", "ab"])];
-    (user, name, any::<bool>(), any::<bool>())
-        .prop_map(|(user, name, mfa, device)| Asked { user, name, mfa, device })
+    (user, name, any::<bool>(), any::<bool>()).prop_map(|(user, name, mfa, device)| Asked { user, name, mfa, device })
 }
 
 fn database(protocol: &str, labels: &Labels) -> DatabaseDocument {

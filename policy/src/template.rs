@@ -334,11 +334,13 @@ pub(crate) fn quoted_string(text: &str) -> Option<(String, usize)> {
 mod tests {
     use super::*;
 
-    fn traits(pairs: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {
+    type Pairs<'a> = &'a [(&'a str, &'a [&'a str])];
+
+    fn traits(pairs: Pairs) -> BTreeMap<String, Vec<String>> {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), v.iter().map(|s| (*s).to_owned()).collect())).collect()
     }
 
-    fn expand(text: &str, pairs: &[(&str, &[&str])]) -> Result<Vec<String>, ExpandError> {
+    fn expand(text: &str, pairs: Pairs) -> Result<Vec<String>, ExpandError> {
         let traits = traits(pairs);
         Template::parse(text).unwrap().expand(Facts { user: "alice", traits: &traits })
     }
@@ -346,7 +348,7 @@ mod tests {
     #[test]
     fn expands_the_conformance_vectors() {
         let regroup = r#"{{regexp.replace(external.groups, "^dev-(.*)$", "$1")}}"#;
-        let table: [(&str, &str, &[(&str, &[&str])], &[&str]); 11] = [
+        let table: [(&str, &str, Pairs, &[&str]); 11] = [
             ("T1", "{{internal.db_users}}", &[("db_users", &["a", "b"])], &["a", "b"]),
             ("T2", "ro-{{external.team}}", &[("team", &["x", "y"])], &["ro-x", "ro-y"]),
             ("T3", "{{email.local(external.email)}}", &[("email", &["alice@example.com"])], &["alice"]),

@@ -75,6 +75,10 @@ pub trait Protocol: 'static {
     fn machine(opening: Self::Opening, login: Self::Login, key: SessionKey, limits: Limits) -> Self::Machine;
     /// A refusal for a client whose session never came to be, written whole to `out`.
     fn refuse(opening: &mut Self::Opening, refusal: &Refusal<'_>, out: &mut Vec<u8>);
+    /// A cancel request for the database process `pid`, written whole to `out`.
+    fn cancel(pid: u32, secret: &[u8], out: &mut Vec<u8>);
+    /// What asks a database for TLS on a connection that serves a cancel request only.
+    const TLS_REQUEST: &'static [u8];
     /// The ALPN name that a client must offer when it starts TLS at once.
     const DIRECT_TLS_ALPN: Option<&'static [u8]>;
 }
@@ -124,8 +128,9 @@ impl std::fmt::Debug for Credential {
     }
 }
 
-/// The cancel key we hand to the client in place of the database's own (protocol-notes 1.4).
-#[derive(Clone, Copy, Debug)]
+/// The cancel key we hand to the client in place of the database's own (protocol-notes 1.4). Debug shows
+/// no secret.
+#[derive(Clone, Copy)]
 pub struct SessionKey {
     /// Process id as shown to the client. Positive.
     pub pid: u32,
@@ -133,10 +138,20 @@ pub struct SessionKey {
     pub secret: [u8; 32],
 }
 
+impl std::fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionKey").field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
 /// Reads a client until it is known who wants what. Lives on the cold path: it may allocate.
 pub trait Opening {
     /// For protocols whose server speaks first. Others write nothing.
     fn start(&mut self, out: &mut Vec<u8>);
+    /// Called before the first byte on a channel that is trusted as it is (a loopback tunnel,
+    /// `danger_plain`): TLS is neither offered nor required there. Otherwise a session asked for without
+    /// TLS is a `Denied` fault.
+    fn offer_no_tls(&mut self);
     /// `input` starts at the first byte not yet consumed; `tls` says whether it came through TLS.
     fn handle<'a>(&mut self, input: &'a [u8], tls: bool, out: &mut Vec<u8>) -> Result<Opened<'a>, Fault>;
 }
@@ -257,6 +272,8 @@ pub trait Machine {
     fn refuse(&mut self, refusal: &Refusal<'_>, out: &mut Outbox);
     /// No statement is running and no transaction is open: a drain may close here.
     fn is_idle(&self) -> bool;
+    /// The database has announced itself that the connection ends: nothing of ours is said after that.
+    fn has_parted(&self) -> bool;
     /// Statements forwarded whose outcome has not been seen.
     fn outstanding(&self) -> usize;
     /// The oldest statements without an outcome, when the connection is lost: called until `None`.

@@ -75,7 +75,7 @@ async fn login(
     };
     let csr = decode(&body.csr)?;
     let ttl = body.ttl_seconds.map(Duration::from_secs);
-    Ok(Json(blocking(&shared, move |a| a.issue_login(&body.user, &csr, ttl)).await?))
+    Ok(Json(blocking(&shared, move |a| a.issue_login_for(&caller.actor, &body.user, &csr, ttl)).await?))
 }
 
 async fn route(

@@ -65,6 +65,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .nest("/api/v1", v1)
         .fallback(|| async { Problem::not_found("no such path") })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::map_response(problem::of_every_error))
         .layer(middleware::from_fn_with_state(shared.clone(), check_peer))
         .with_state(shared)
 }

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ControlError;
 
+const PROBLEM_TYPE: &str = "application/problem+json";
+/// Longest text taken over from the framework, bytes.
+const TEXT_BYTES_MAX: usize = 4096;
+
 /// A problem document (RFC 9457) with the members the command line prints.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Problem {
@@ -69,11 +73,26 @@ impl From<ControlError> for Problem {
     }
 }
 
+/// Gives the framework's own refusals (a body that cannot be read, a wrong method) the form of a problem.
+pub(super) async fn of_every_error(response: Response) -> Response {
+    let status = response.status();
+    let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == PROBLEM_TYPE);
+    if is_problem || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), TEXT_BYTES_MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    let code = if status.is_client_error() { 2 } else { 1 };
+    let mut problem = Problem::new(status, code, status.canonical_reason().unwrap_or("the request failed"));
+    problem.why = Some(text).filter(|t| !t.is_empty());
+    problem.into_response()
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, axum::Json(self)).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
         response
     }
 }

@@ -213,7 +213,7 @@ impl<'v> Fields<'v> {
         if let Some((_, choice)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*choice);
         }
-        let names: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
+        let names: Vec<&'static str> = words.iter().map(|(word, _)| *word).filter(|word| !word.is_empty()).collect();
         let nearest = nearest(text, names.iter());
         self.complaints.unknown(&self.at(name), format!("`{text}` is none of {}", names.join(", ")), nearest);
         None

@@ -24,13 +24,14 @@ pub(super) fn read_all(text: &str) -> Result<Vec<Value>, DocumentErrors> {
             text.len()
         ))));
     }
-    let budget = Budget { nodes: Cell::new(NODES_MAX), bytes: Cell::new(STRING_BYTES_MAX) };
     let mut values = Vec::new();
+    // What is not JSON after all is read as YAML, which knows the place of the fault.
     if text.trim_start().starts_with(['{', '['])
-        && let Ok(value) = read_json(text, &budget)
+        && let Ok(value) = read_json(text, &Budget::full())
     {
         values.push(value);
     } else {
+        let budget = Budget::full();
         for document in serde_yaml::Deserializer::from_str(text) {
             let value = Node { budget: &budget, depth: 0 }.deserialize(document).map_err(|error| {
                 let location = error.location().map(|at| (at.line(), at.column()));
@@ -66,6 +67,10 @@ struct Budget {
 }
 
 impl Budget {
+    fn full() -> Self {
+        Self { nodes: Cell::new(NODES_MAX), bytes: Cell::new(STRING_BYTES_MAX) }
+    }
+
     fn spend<E: Error>(&self, bytes: usize) -> Result<(), E> {
         match (self.nodes.get().checked_sub(1), self.bytes.get().checked_sub(bytes)) {
             (Some(nodes), Some(left)) => {
@@ -111,6 +116,14 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_unit<E: Error>(self) -> Result<Value, E> {
         self.budget.spend(0)?;
         Ok(Value::Null)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Value, E> {
+        self.visit_unit()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {

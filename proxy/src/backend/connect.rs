@@ -1,0 +1,168 @@
+//! Reaches a database, verifies it and signs in.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use ringgate_policy::Permit;
+use ringgate_protocol::{BackendTls, Credential, Login, LoginError, LoginStep, Protocol, RefusalKind};
+
+use super::prepare::{PrepareError, Prepared};
+use crate::net::stream::Stream;
+use crate::session::cancel::Route;
+use crate::session::link::{Link, LinkError};
+use crate::tls::Tls;
+use crate::worker::Core;
+
+/// Why the database was not reached. The text is for operators and the audit; [`ConnectError::for_client`] is
+/// what a client may read.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// What the connection needs could not be made.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// No address answered.
+    #[error("cannot connect to {address}: {why}")]
+    Unreachable {
+        /// The last one tried.
+        address: String,
+        /// The socket's words.
+        why: String,
+    },
+    /// TLS or the connection failed during the login.
+    #[error("login to the database: {0}")]
+    Link(#[from] LinkError),
+    /// The database refused us, or is not what it should be.
+    #[error("login to the database: {}: {}", .0.fault.what, .0.text)]
+    Login(LoginError),
+    /// The database sent bytes behind its answer to the TLS request.
+    #[error("the database sent bytes before TLS")]
+    Stuffed,
+}
+
+impl ConnectError {
+    /// The class of the refusal.
+    pub fn kind(&self) -> RefusalKind {
+        match self {
+            ConnectError::Prepare(PrepareError::Stopped) => RefusalKind::CannotConnectNow,
+            _ => RefusalKind::Unreachable,
+        }
+    }
+
+    /// What the client is told: never the inner address.
+    pub fn for_client(&self, database: &str) -> String {
+        let why = match self {
+            ConnectError::Prepare(PrepareError::Address { .. }) => "its address cannot be resolved",
+            ConnectError::Prepare(PrepareError::Secret { .. }) => {
+                "the gateway has no usable secret for this database user"
+            }
+            ConnectError::Prepare(PrepareError::Tls(_)) | ConnectError::Link(LinkError::Tls(_)) => {
+                "TLS towards it cannot be established"
+            }
+            ConnectError::Prepare(PrepareError::Stopped) => "the gateway is shutting down",
+            ConnectError::Unreachable { .. } | ConnectError::Link(_) => "it cannot be reached",
+            ConnectError::Login(_) => "it refused the gateway's login",
+            ConnectError::Stuffed => "it broke the protocol",
+        };
+        format!("database \"{database}\" is not available: {why}")
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            ConnectError::Prepare(PrepareError::Secret { .. }) => "the operator registers one under spec.auth.secrets",
+            ConnectError::Login(_) => "the operator finds the database's answer in the audit log",
+            _ => "try again later; the operator finds the cause in the audit log",
+        }
+    }
+
+    /// The database's own error, to be mirrored.
+    pub fn into_frame(self) -> Option<Vec<u8>> {
+        match self {
+            ConnectError::Login(error) => Some(error.frame).filter(|frame| !frame.is_empty()),
+            _ => None,
+        }
+    }
+}
+
+/// A backend connection for `permit`, signed in, with what the login learned and the way for cancels.
+pub async fn connect<P: Protocol>(
+    core: &Rc<Core>,
+    opening: &P::Opening,
+    permit: &Permit,
+) -> Result<(P::Login, Link, Route), ConnectError> {
+    let database = permit.database();
+    let prepared = core.prepare(database.clone(), permit.db_user()).await?;
+    let deadline = Instant::now() + database.limits.connect_timeout;
+    let mut failure = ConnectError::Unreachable { address: database.uri.clone(), why: "no address".into() };
+    for address in &prepared.addresses {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match Stream::connect(address, left).await {
+            Ok(stream) => {
+                let route = Route {
+                    address: address.clone(),
+                    tls: prepared.tls.clone(),
+                    write: P::cancel,
+                    tls_request: P::TLS_REQUEST,
+                };
+                let mut link = Link::new(stream, &core.pool, deadline);
+                let login = sign_in::<P>(&mut link, opening, permit, &prepared).await?;
+                return Ok((login, link, route));
+            }
+            Err(error) => {
+                failure = ConnectError::Unreachable { address: address.to_string(), why: error.to_string() };
+            }
+        }
+    }
+    Err(failure)
+}
+
+async fn sign_in<P: Protocol>(
+    link: &mut Link,
+    opening: &P::Opening,
+    permit: &Permit,
+    prepared: &Prepared,
+) -> Result<P::Login, ConnectError> {
+    let credential = match &prepared.secret {
+        None => Credential::None,
+        Some(secret) if prepared.scram_only => Credential::Scram(Rc::from(secret.as_str())),
+        Some(secret) => Credential::Password(Rc::from(secret.as_str())),
+    };
+    let tls = if prepared.tls.is_some() { BackendTls::Required } else { BackendTls::Off };
+    let mut seed = [0; 32];
+    aws_lc_rs::rand::fill(&mut seed).map_err(|_| PrepareError::Tls("no randomness".into()))?;
+    let mut login = P::login(opening, permit.db_user(), permit.db_name(), tls, credential, seed);
+    let mut out = Vec::new();
+    login.start(&mut out);
+    loop {
+        if !out.is_empty() {
+            link.send(&out).await?;
+            out.clear();
+        }
+        let step = if link.plain.is_empty() {
+            LoginStep::Need { need: 1 }
+        } else {
+            login.handle(link.plain.filled(), &mut out).map_err(ConnectError::Login)?
+        };
+        match step {
+            LoginStep::Need { need } => link.fill(need).await?,
+            LoginStep::Consumed { len } => link.plain.consume(len),
+            LoginStep::Ready { len } => {
+                link.plain.consume(len);
+                if !out.is_empty() {
+                    link.send(&out).await?;
+                }
+                return Ok(login);
+            }
+            LoginStep::StartTls { len } => {
+                if link.plain.len() > len {
+                    return Err(ConnectError::Stuffed);
+                }
+                link.plain.consume(len);
+                let Some((config, name)) = &prepared.tls else { return Err(ConnectError::Stuffed) };
+                let tls = Tls::client(config.clone(), name.clone()).map_err(LinkError::Tls)?;
+                link.start_tls(tls, None).await?;
+                login.tls_started(&mut out);
+            }
+        }
+    }
+}

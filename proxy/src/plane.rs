@@ -1,0 +1,309 @@
+//! What the threads of the data plane share, and how they speak to one another: an inbox and a doorbell for each
+//! worker. Only data crosses.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use ringgate_control::Authority;
+use ringgate_policy::{Database, Publisher};
+use rustls::ServerConfig;
+
+use crate::backend::prepare::{Job, PrepareError, Prepared};
+use crate::net::doorbell::Doorbell;
+use crate::session::cancel::CancelRequest;
+use crate::settings::Settings;
+
+/// What all threads of the data plane share.
+pub struct Plane {
+    /// Limits and switches.
+    pub settings: Settings,
+    /// Publishes policy snapshots.
+    pub policy: Arc<Publisher>,
+    /// The authority, for facts that do not change while running.
+    pub authority: Authority,
+    /// TLS of the database listeners; replaced on reload.
+    pub tls: ArcSwap<ServerConfig>,
+    gates: Vec<Gate>,
+    jobs: mpsc::Sender<Job>,
+    users: Mutex<HashMap<String, u32>>,
+    pre_auth: AtomicUsize,
+    draining: AtomicBool,
+    origin: Instant,
+}
+
+/// The way in to one worker.
+pub struct Gate {
+    inbox: mpsc::Sender<Command>,
+    bell: Doorbell,
+    /// Connections handed to it and not yet closed.
+    load: AtomicUsize,
+    /// Milliseconds of the plane's clock at the worker's last sweep.
+    beat_ms: AtomicU64,
+    origin: Instant,
+}
+
+/// What a worker can be told.
+pub enum Command {
+    /// Serve this connection.
+    Accept {
+        /// The socket.
+        fd: OwnedFd,
+        /// Its address.
+        peer: Peer,
+        /// Where it came in.
+        listener: Arc<Listener>,
+    },
+    /// A backend connection can be made.
+    Prepared {
+        /// Names the session that waits.
+        ticket: u64,
+        /// What it waits for.
+        result: Result<Prepared, PrepareError>,
+    },
+    /// A cancel request for a session of this worker.
+    Cancel(CancelRequest),
+    /// Close sessions as soon as they are between statements.
+    Drain,
+    /// Close sessions now.
+    Abort,
+    /// Describe the sessions.
+    ListSessions(mpsc::Sender<Vec<serde_json::Value>>),
+}
+
+/// Address of a client.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix,
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Peer::Tcp(addr) => addr.fmt(f),
+            Peer::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// A place where clients come in.
+pub struct Listener {
+    /// `postgres`, ...
+    pub protocol: &'static str,
+    /// Whether a cancel request in the clear is served when its key is right.
+    pub cleartext_cancel: bool,
+    /// A listener without TLS: everybody who comes in is this identity (`listeners.danger_plain`).
+    pub plain: Option<PlainRoute>,
+}
+
+/// The fixed identity and route of a plain listener.
+#[derive(Clone, Debug)]
+pub struct PlainRoute {
+    /// Product user.
+    pub user: String,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// Its traits.
+    pub traits: std::collections::BTreeMap<String, Vec<String>>,
+    /// Registered name of the database.
+    pub service: String,
+    /// Database user.
+    pub db_user: String,
+    /// Database name.
+    pub db_name: String,
+}
+
+impl Plane {
+    /// A plane whose workers are reached through `ways`.
+    pub fn new(
+        settings: Settings,
+        authority: Authority,
+        tls: ServerConfig,
+        ways: Vec<(mpsc::Sender<Command>, Doorbell)>,
+        jobs: mpsc::Sender<Job>,
+    ) -> Plane {
+        let origin = Instant::now();
+        let gate = |(inbox, bell)| Gate { inbox, bell, load: AtomicUsize::new(0), beat_ms: AtomicU64::new(0), origin };
+        Plane {
+            settings,
+            policy: authority.publisher(),
+            authority,
+            tls: ArcSwap::from_pointee(tls),
+            gates: ways.into_iter().map(gate).collect(),
+            jobs,
+            users: Mutex::default(),
+            pre_auth: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            origin,
+        }
+    }
+
+    /// The gates of all workers, by index.
+    pub fn gates(&self) -> &[Gate] {
+        &self.gates
+    }
+
+    /// The gate of worker `id`.
+    ///
+    /// # Panics
+    /// When there is no such worker: ids come from this plane alone.
+    pub fn gate(&self, id: usize) -> &Gate {
+        &self.gates[id]
+    }
+
+    /// The worker with the fewest connections. Database connections are few and long-lived: chance would put
+    /// them on one core.
+    pub fn least_loaded(&self) -> &Gate {
+        let mut best = &self.gates[0];
+        for gate in &self.gates {
+            if gate.load.load(Relaxed) < best.load.load(Relaxed) {
+                best = gate;
+            }
+        }
+        best
+    }
+
+    /// Connections of all workers.
+    pub fn connections(&self) -> usize {
+        self.gates.iter().map(|gate| gate.load.load(Relaxed)).sum()
+    }
+
+    /// Connections of all workers that have not been authorised yet.
+    pub fn pre_auth(&self) -> usize {
+        self.pre_auth.load(Relaxed)
+    }
+
+    /// A connection begins.
+    pub fn begin_pre_auth(&self) {
+        self.pre_auth.fetch_add(1, Relaxed);
+    }
+
+    /// A connection is authorised or gone.
+    pub fn end_pre_auth(&self) {
+        self.pre_auth.fetch_sub(1, Relaxed);
+    }
+
+    /// Hands a job to the prepare thread.
+    pub fn prepare(
+        &self,
+        worker: usize,
+        ticket: u64,
+        database: Arc<Database>,
+        db_user: &str,
+    ) -> Result<(), PrepareError> {
+        let job = Job { worker, ticket, database, db_user: db_user.to_owned() };
+        self.jobs.send(job).map_err(|_| PrepareError::Stopped)
+    }
+
+    /// Counts a session of `user`; `None` when it has `max` already (0 = unlimited). Dropping gives it back.
+    pub fn count_user(self: &Arc<Self>, user: &str, max: u32) -> Option<UserPlace> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = users.entry(user.to_owned()).or_default();
+        if max != 0 && *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(UserPlace { plane: self.clone(), user: user.to_owned() })
+    }
+
+    /// Starts the drain: every worker closes sessions that are between statements.
+    pub fn drain(&self) {
+        self.draining.store(true, Release);
+        self.gates.iter().for_each(|gate| gate.tell(Command::Drain));
+    }
+
+    /// Ends every session now.
+    pub fn abort(&self) {
+        self.draining.store(true, Release);
+        self.gates.iter().for_each(|gate| gate.tell(Command::Abort));
+    }
+
+    /// Whether a drain has begun.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Acquire)
+    }
+
+    /// The first worker that has not looked at its clock for `limit`.
+    pub fn silent_worker(&self, limit: Duration) -> Option<usize> {
+        let now = self.now_ms();
+        let limit = limit.as_millis() as u64;
+        self.gates.iter().position(|gate| now.saturating_sub(gate.beat_ms.load(Relaxed)) > limit)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.origin.elapsed().as_millis() as u64
+    }
+}
+
+impl Gate {
+    /// Puts `command` into the worker's inbox and rings. A worker that is gone hears nothing; the plane's
+    /// health check reports it.
+    pub fn tell(&self, command: Command) {
+        if self.inbox.send(command).is_ok() {
+            self.bell.ring();
+        }
+    }
+
+    /// Hands over a connection.
+    pub fn accept(&self, fd: OwnedFd, peer: Peer, listener: Arc<Listener>) {
+        self.load.fetch_add(1, Relaxed);
+        self.tell(Command::Accept { fd, peer, listener });
+    }
+
+    /// A connection of this worker has closed.
+    pub fn release(&self) {
+        self.load.fetch_sub(1, AcqRel);
+    }
+
+    /// Connections of this worker.
+    pub fn load(&self) -> usize {
+        self.load.load(Relaxed)
+    }
+
+    /// The worker is alive.
+    pub fn beat(&self) {
+        self.beat_ms.store(self.origin.elapsed().as_millis() as u64 + 1, Relaxed);
+    }
+
+    /// Whether the worker has swept at least once.
+    pub fn has_beaten(&self) -> bool {
+        self.beat_ms.load(Relaxed) != 0
+    }
+
+    /// Seconds since the worker's last sign of life.
+    pub fn silence(&self) -> Duration {
+        let now = self.origin.elapsed().as_millis() as u64;
+        Duration::from_millis(now.saturating_sub(self.beat_ms.load(Relaxed)))
+    }
+
+    /// The doorbell alone, for the audit writer.
+    pub fn bell(&self) -> Doorbell {
+        self.bell.clone()
+    }
+}
+
+/// One counted session of a user.
+pub struct UserPlace {
+    plane: Arc<Plane>,
+    user: String,
+}
+
+impl Drop for UserPlace {
+    fn drop(&mut self) {
+        let mut users = self.plane.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = users.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                users.remove(&self.user);
+            }
+        }
+    }
+}

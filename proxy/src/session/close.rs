@@ -1,0 +1,138 @@
+//! Close: the only exit. Says the last words, records the end, gives everything back.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use ringgate_audit::event::Event;
+
+use super::link::Link;
+use super::trail::Trail;
+use super::{Place, Session};
+use crate::worker::Core;
+
+/// How a session ended: the label of `ringgate_session_ended_total` and the `reason` of the audit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum End {
+    /// The client left.
+    Client,
+    /// The database left.
+    Server,
+    /// Nothing happened for too long.
+    Idle,
+    /// The certificate expired.
+    Expired,
+    /// The right was lost.
+    Access,
+    /// The gateway shuts down.
+    Drain,
+    /// A peer broke the protocol.
+    Protocol,
+    /// A peer did not take our bytes.
+    Stalled,
+    /// The session was never let in.
+    Refused,
+    /// A limit or a deadline before the session began.
+    Limit,
+    /// A cancel request: a connection of its own.
+    Cancel,
+    /// A mistake of ours, caught.
+    Panic,
+    /// TLS or the audit failed in the middle.
+    Error,
+}
+
+impl End {
+    /// How many there are.
+    pub const COUNT: usize = 13;
+    /// All of them, in order.
+    pub const ALL: [End; Self::COUNT] = [
+        End::Client,
+        End::Server,
+        End::Idle,
+        End::Expired,
+        End::Access,
+        End::Drain,
+        End::Protocol,
+        End::Stalled,
+        End::Refused,
+        End::Limit,
+        End::Cancel,
+        End::Panic,
+        End::Error,
+    ];
+
+    /// The word of metrics and audit.
+    pub const fn word(self) -> &'static str {
+        match self {
+            End::Client => "client",
+            End::Server => "server",
+            End::Idle => "idle",
+            End::Expired => "expired",
+            End::Access => "access",
+            End::Drain => "drain",
+            End::Protocol => "protocol",
+            End::Stalled => "stalled",
+            End::Refused => "refused",
+            End::Limit => "limit",
+            End::Cancel => "cancel",
+            End::Panic => "panic",
+            End::Error => "error",
+        }
+    }
+
+    /// TLS failed on the lane that begins at `side`.
+    pub fn tls(side: ringgate_protocol::Side) -> End {
+        match side {
+            ringgate_protocol::Side::Client => End::Client,
+            ringgate_protocol::Side::Backend => End::Server,
+        }
+    }
+}
+
+/// A session that is over, with what is still owed.
+#[must_use]
+pub struct Ended {
+    core: Rc<Core>,
+    trail: Trail,
+    end: End,
+    client: Option<Link>,
+    /// For the client, before the close.
+    pub last_words: Vec<u8>,
+    _place: Place,
+}
+
+impl<S> Session<S> {
+    /// Ends a session that has not reached the pump.
+    pub(super) fn closed(self, end: End) -> Ended {
+        let Session { core, client, trail, place, .. } = self;
+        Ended { core, trail, end, client: Some(client), last_words: Vec::new(), _place: place }
+    }
+}
+
+impl Ended {
+    /// Ends a session whose sockets the pump has closed.
+    pub(super) fn pumped(core: Rc<Core>, trail: Trail, end: End, place: Place) -> Ended {
+        Ended { core, trail, end, client: None, last_words: Vec::new(), _place: place }
+    }
+
+    /// Records the end and says goodbye.
+    pub async fn close(mut self) {
+        self.core.counters.ended[self.end as usize].fetch_add(1, Relaxed);
+        if self.trail.has_started() && matches!(self.end, End::Idle | End::Expired | End::Access) {
+            // The ring keeps a reserve for endings; the end itself follows.
+            let _ = self.trail.record(&self.core, &Event::ClientDisconnect { reason: self.end.word() });
+        }
+        let reason = match self.end {
+            End::Panic | End::Stalled => "error",
+            end => end.word(),
+        };
+        self.trail.ended(&self.core, reason);
+        if let Some(mut client) = self.client.take() {
+            // A client that does not take its last words does not hold its place for long.
+            client.deadline = Instant::now() + Duration::from_secs(2);
+            client.close(&self.last_words).await;
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Connect: the database is reached, verified and signed in to with the gateway's own credential. Then the pump.
+
+use std::rc::Rc;
+
+use ringgate_policy::AuditedStatements;
+use ringgate_protocol::{Limits, Protocol, RefusalKind, SessionKey};
+
+use super::authorize::Permitted;
+use super::link::Link;
+use super::pump::Pump;
+use super::rule::Rules;
+use super::{Ended, Session, cancel};
+use crate::backend;
+use crate::metrics::Reject;
+use crate::plane::UserPlace;
+use crate::settings::ParameterDetail;
+use crate::worker::Control;
+
+/// Both sides are connected.
+pub struct Connected<P: Protocol> {
+    machine: P::Machine,
+    backend: Link,
+    rules: RulesParts,
+    control: Rc<Control>,
+    _user_place: UserPlace,
+}
+
+struct RulesParts {
+    commands: ringgate_policy::CommandSet,
+    statements: AuditedStatements,
+    parameters: ParameterDetail,
+    cancel: cancel::Route,
+}
+
+impl<P: Protocol> Session<Permitted<P>> {
+    /// Connects to the database. The permit is consumed: there is no other way to a backend connection.
+    pub(super) async fn connect(mut self) -> Result<Session<Connected<P>>, Ended> {
+        let about = self.about();
+        let permit = &self.state.permit;
+        let database = permit.database().clone();
+        let opening = &self.state.identified.secured.opening;
+        let reached = backend::connect::<P>(&self.core, opening, permit).await;
+        let (login, backend, route) = match reached {
+            Ok(reached) => reached,
+            Err(error) => {
+                tracing::warn!(sid = %self.trail.sid, database = %database.name, err = %error, "database not reached");
+                let mut ended = self.step(|p| p.identified.secured).refuse(
+                    error.kind(),
+                    Reject::Backend,
+                    &error.to_string(),
+                    &error.for_client(&database.name),
+                    error.hint(),
+                );
+                if let Some(frame) = error.into_frame() {
+                    ended.last_words = frame;
+                }
+                return Err(ended);
+            }
+        };
+        let Some(key) = self.core.new_key() else {
+            let message = "no cancel key could be made";
+            let session = self.step(|p| p.identified.secured);
+            return Err(session.refuse(RefusalKind::Internal, Reject::Limit, message, message, ""));
+        };
+        let control = Control::new(self.trail.sid, key, about, self.core.now_ms());
+        self.core.enter(&control);
+        self.place.entered = Some(control.clone());
+        let settings = &self.core.plane.settings;
+        let limits = Limits {
+            frame_bytes_max: settings.postgres_frame_bytes_max,
+            text_bytes_max: settings.query_text_bytes_max,
+        };
+        let parameters = settings.parameters;
+        Ok(self.step(|permitted| {
+            let Permitted { identified, permit, user_place } = permitted;
+            Connected::new(
+                identified.secured.opening,
+                login,
+                key,
+                backend,
+                permit,
+                route,
+                control,
+                user_place,
+                limits,
+                parameters,
+            )
+        }))
+    }
+}
+
+impl<P: Protocol> Connected<P> {
+    #[expect(clippy::too_many_arguments, reason = "the whole of what the pump needs, moved once")]
+    fn new(
+        opening: P::Opening,
+        login: P::Login,
+        key: SessionKey,
+        backend: Link,
+        permit: ringgate_policy::Permit,
+        route: cancel::Route,
+        control: Rc<Control>,
+        user_place: UserPlace,
+        limits: Limits,
+        default_parameters: ParameterDetail,
+    ) -> Connected<P> {
+        let audit = permit.options().audit;
+        let parameters = audit.map(|a| match a.parameters {
+            ringgate_policy::AuditedParameters::Full => ParameterDetail::Full,
+            ringgate_policy::AuditedParameters::Types => ParameterDetail::Types,
+            ringgate_policy::AuditedParameters::None => ParameterDetail::None,
+        });
+        Connected {
+            machine: P::machine(opening, login, key, limits),
+            backend,
+            rules: RulesParts {
+                commands: permit.commands(),
+                statements: audit.map_or(AuditedStatements::All, |a| a.statements),
+                parameters: parameters.unwrap_or(default_parameters),
+                cancel: route,
+            },
+            control,
+            _user_place: user_place,
+        }
+    }
+}
+
+impl<P: Protocol> Session<Connected<P>> {
+    /// Runs the session.
+    pub(super) async fn pump(self) -> Ended {
+        let Session { core, client, trail, place, state, .. } = self;
+        let Connected { machine, backend, rules, control, _user_place } = state;
+        let rules = Rules::new(trail, rules.commands, rules.statements, rules.parameters, rules.cancel);
+        let mut pump = Box::new(Pump::new(machine, client, backend, rules, core.clone(), control));
+        let end = pump.run().await;
+        let trail = pump.close(end).await;
+        Ended::pumped(core, trail, end, place)
+    }
+}

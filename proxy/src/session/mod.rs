@@ -1,0 +1,157 @@
+//! A session, as one straight line:
+//!
+//! `accept -> secure -> identify -> authorize -> connect -> pump -> close`, with `audit` beside every step.
+//!
+//! Each step is a type that consumes the one before, so that a step cannot be skipped: the next method does not
+//! exist. A backend connection takes a `Permit` by value, and only policy makes one.
+
+pub mod authorize;
+pub mod cancel;
+mod close;
+mod connect;
+mod identify;
+pub mod link;
+mod parameters;
+pub mod port;
+pub mod pump;
+pub mod rule;
+mod secure;
+mod statement;
+#[cfg(test)]
+mod tests;
+mod trail;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use ringgate_protocol::{Protocol, postgres::Postgres};
+
+pub use close::{End, Ended};
+use link::Link;
+use trail::Trail;
+
+use crate::metrics::Reject;
+use crate::net;
+use crate::net::stream::Stream;
+use crate::plane::{Listener, Peer};
+use crate::worker::{Control, Core};
+
+/// A session that has come as far as `S`.
+pub struct Session<S> {
+    core: Rc<Core>,
+    client: Link,
+    trail: Trail,
+    /// Given back when the session is over, however it ends.
+    place: Place,
+    listener: Arc<Listener>,
+    peer: Peer,
+    state: S,
+}
+
+/// Accepted: a socket and an address, nothing believed.
+pub struct Accepted;
+
+/// A connection counted at its worker.
+struct Place {
+    core: Rc<Core>,
+    entered: Option<Rc<Control>>,
+    pre_auth: bool,
+}
+
+impl Place {
+    fn new(core: &Rc<Core>) -> Place {
+        core.plane.begin_pre_auth();
+        Place { core: core.clone(), entered: None, pre_auth: true }
+    }
+
+    /// The client is authorised: it no longer counts among those that are not.
+    fn authorized(&mut self) {
+        if std::mem::take(&mut self.pre_auth) {
+            self.core.plane.end_pre_auth();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.authorized();
+        if let Some(control) = &self.entered {
+            self.core.leave(control);
+        }
+        self.core.plane.gate(self.core.id).release();
+    }
+}
+
+/// Begins a session on a connection that was handed to this worker.
+pub fn start(core: Rc<Core>, stream: Stream, peer: Peer, listener: Arc<Listener>) {
+    core.counters.connections_total.fetch_add(1, Relaxed);
+    match listener.protocol {
+        Postgres::NAME => spawn::<Postgres>(core, stream, peer, listener),
+        // Listeners are only opened for protocols named here.
+        _ => core.plane.gate(core.id).release(),
+    }
+}
+
+fn spawn<P: Protocol>(core: Rc<Core>, stream: Stream, peer: Peer, listener: Arc<Listener>) {
+    let place = Place::new(&core);
+    let deadline = Instant::now() + core.plane.settings.handshake_timeout;
+    let session = Session {
+        client: Link::new(stream, &core.pool, deadline),
+        trail: Trail::new(P::NAME, peer.to_string()),
+        core: core.clone(),
+        place,
+        listener,
+        peer,
+        state: Accepted,
+    };
+    net::spawn(run::<P>(session), move || {
+        core.counters.panics.fetch_add(1, Relaxed);
+        core.counters.ended[End::Panic as usize].fetch_add(1, Relaxed);
+    });
+}
+
+async fn run<P: Protocol>(session: Session<Accepted>) {
+    let ended = match drive::<P>(session).await {
+        Ok(ended) | Err(ended) => ended,
+    };
+    ended.close().await;
+}
+
+/// The line. The cold steps are boxed: their state is gone when the pump runs, and so is its memory.
+async fn drive<P: Protocol>(session: Session<Accepted>) -> Result<Ended, Ended> {
+    let session = Box::pin(session.secure::<P>()).await?;
+    let session = session.identify()?;
+    let session = Box::pin(session.authorize()).await?;
+    let session = Box::pin(session.connect()).await?;
+    Ok(session.pump().await)
+}
+
+impl<S> Session<S> {
+    fn step<T>(self, next: impl FnOnce(S) -> T) -> Session<T> {
+        let Session { core, client, trail, place, listener, peer, state } = self;
+        Session { core, client, trail, place, listener, peer, state: next(state) }
+    }
+
+    fn count_reject(&self, why: Reject) {
+        self.core.counters.rejected[why as usize].fetch_add(1, Relaxed);
+    }
+}
+
+/// A session as the sessions list shows it. No statement text.
+pub fn describe(control: &Control, core: &Core) -> serde_json::Value {
+    let about = &control.about;
+    serde_json::json!({
+        "sid": control.sid.to_string(),
+        "worker": core.id,
+        "user": about.identity.user,
+        "database": about.service,
+        "db_user": about.db_user,
+        "db_name": about.db_name,
+        "addr_remote": about.peer,
+        "statements": control.statements.get(),
+        "idle_ms": core.now_ms().saturating_sub(control.active_ms.get()),
+        "resting": control.resting.get(),
+    })
+}

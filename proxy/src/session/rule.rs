@@ -1,0 +1,311 @@
+//! What happens when the machine asks: policy first, then the record, then the byte.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use aws_lc_rs::digest;
+use ringgate_audit::event::{Event, Statement};
+use ringgate_audit::{Position, Refused};
+use ringgate_policy::{CommandSet, AuditedStatements};
+use ringgate_protocol::{Class, Fault, FaultKind, Operation, Outcome, RefusalKind, Side, Ticket, Verb};
+
+use super::parameters::Bound;
+use super::trail::Trail;
+use super::{End, statement};
+use crate::session::cancel::BackendKey;
+use crate::settings::{ParameterDetail, QueryText};
+use crate::worker::{Control, Core, unix_us};
+
+/// Everything a session's statements are judged and recorded by.
+pub struct Rules {
+    /// The audit of the session.
+    pub trail: Trail,
+    /// The command classes its roles permit.
+    pub commands: CommandSet,
+    /// Which statements are recorded.
+    pub statements: AuditedStatements,
+    /// How much of parameters is recorded.
+    pub parameters: ParameterDetail,
+    /// Where a cancel for this session goes.
+    pub cancel: super::cancel::Route,
+    /// The client has said goodbye.
+    pub goodbye: bool,
+    now_us: u64,
+    unix_us: u64,
+    backend_pid: u32,
+}
+
+/// What the pump does with an operation.
+pub enum Answer {
+    /// Forward it.
+    Allow {
+        /// Comes back with the outcome.
+        ticket: Ticket,
+        /// `audit.mode: durable`: first wait until this is on disk.
+        position: Option<Position>,
+        /// The rest of the text has to be hashed as it passes.
+        hash: bool,
+    },
+    /// Refuse it; the session goes on.
+    Refuse {
+        /// The class of the refusal.
+        kind: RefusalKind,
+        /// What happened.
+        message: &'static str,
+        /// Why.
+        detail: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The audit ring has no room: nothing moves until it has.
+    Wait,
+}
+
+impl Rules {
+    /// Rules for a session that is about to enter the pump.
+    pub fn new(
+        trail: Trail,
+        commands: CommandSet,
+        statements: AuditedStatements,
+        parameters: ParameterDetail,
+        cancel: super::cancel::Route,
+    ) -> Rules {
+        Rules {
+            trail,
+            commands,
+            statements,
+            parameters,
+            cancel,
+            goodbye: false,
+            now_us: 0,
+            unix_us: 0,
+            backend_pid: 0,
+        }
+    }
+
+    /// The trail, when the session is over.
+    pub fn into_trail(self) -> Trail {
+        self.trail
+    }
+
+    /// Reads the clocks, once for all that happens in this turn.
+    pub fn new_turn(&mut self, core: &Core) {
+        self.now_us = core.now_us();
+        self.unix_us = unix_us();
+    }
+
+    /// The turn's time on the worker's clock.
+    pub fn now_ms(&self) -> u64 {
+        self.now_us / 1000 + 1
+    }
+
+    /// Rules on one operation, and records it before anything of it is forwarded.
+    pub fn ask(&mut self, core: &Core, control: &Rc<Control>, operation: &Operation<'_>) -> Answer {
+        if !self.commands.allows(operation.class as u8) {
+            return self.denied(core, operation);
+        }
+        let ei = self.trail.next_ei();
+        let ticket = Ticket { ei, at_us: self.now_us };
+        let text = &operation.text;
+        let detail = core.plane.settings.query_text;
+        let streams = text.streams_from.is_some();
+        let mut shown = statement_of(operation);
+        let needs_hash = streams && detail != QueryText::Off;
+        if detail != QueryText::Full {
+            shown.sha256 = (detail == QueryText::Hashed && !streams).then(|| sha256(text.head));
+            shown.text = b"";
+        } else if !streams && text.full_bytes > text.head.len() as u64 {
+            shown.sha256 = text.sha256;
+        }
+        if !self.is_recorded(operation, shown.query_type) {
+            return Answer::Allow { ticket: Ticket { ei: u32::MAX, ..ticket }, position: None, hash: false };
+        }
+        let bound = Bound { parameters: operation.parameters, detail: self.parameters };
+        let event = event_of(operation, shown, &bound);
+        match self.trail.record_at(core, self.unix_us, &event) {
+            Ok(position) => {
+                if operation.has_outcome {
+                    self.trail.statements += 1;
+                    control.statements.set(self.trail.statements);
+                    core.counters.statements.fetch_add(1, Relaxed);
+                }
+                let position = core.plane.settings.durable.then_some(position);
+                Answer::Allow { ticket, position, hash: needs_hash }
+            }
+            Err(Refused::Full) => Answer::Wait,
+            Err(_) => {
+                core.counters.statements_refused.fetch_add(1, Relaxed);
+                Answer::Refuse {
+                    kind: RefusalKind::AuditUnavailable,
+                    message: "the audit log cannot take this statement",
+                    detail: "nothing is forwarded that is not recorded (audit.mode)".to_owned(),
+                    hint: "tell the operator of the gateway; it goes on by itself when the audit log works again",
+                }
+            }
+        }
+    }
+
+    /// Whether a paused lane may go on: room in the ring, or the record on disk.
+    pub fn may_go_on(&self, core: &Core, position: Option<Position>) -> bool {
+        let audit = core.audit.borrow();
+        match position {
+            Some(position) => audit.is_durable(position) || !audit.sink_ok(),
+            None => !audit.pressure() || !audit.sink_ok(),
+        }
+    }
+
+    /// Records what came of a statement.
+    pub fn outcome(&mut self, core: &Core, outcome: &Outcome<'_>, sha256: Option<[u8; 32]>) {
+        let duration_us = self.now_us.saturating_sub(outcome.ticket.at_us);
+        core.counters.statement_us.fetch_add(duration_us, Relaxed);
+        if !outcome.success {
+            core.counters.statement_errors.fetch_add(1, Relaxed);
+        }
+        if outcome.ticket.ei == u32::MAX {
+            return;
+        }
+        self.result(
+            core,
+            &Event::Result {
+                query_ei: outcome.ticket.ei,
+                success: outcome.success,
+                rows: outcome.rows,
+                duration_us,
+                code: outcome.code,
+                error: outcome.message,
+                copy_bytes: outcome.copy_bytes,
+                query_sha256: sha256,
+                skipped: outcome.skipped,
+            },
+        );
+    }
+
+    /// Records that a statement's outcome will never be known.
+    pub fn unanswered(&mut self, core: &Core, ticket: Ticket, message: &[u8]) {
+        if ticket.ei == u32::MAX {
+            return;
+        }
+        self.new_turn(core);
+        self.result(
+            core,
+            &Event::Result {
+                query_ei: ticket.ei,
+                success: false,
+                rows: None,
+                duration_us: self.now_us.saturating_sub(ticket.at_us),
+                code: b"",
+                error: message,
+                copy_bytes: 0,
+                query_sha256: None,
+                skipped: false,
+            },
+        );
+    }
+
+    fn result(&mut self, core: &Core, event: &Event<'_>) {
+        // The ring keeps a reserve for outcomes, and the statement itself is on record already.
+        let _ = self.trail.record_at(core, self.unix_us, event);
+    }
+
+    /// Keeps the database's own cancel key.
+    pub fn backend_key(&mut self, control: &Control, pid: u32, secret: &[u8]) {
+        self.backend_pid = pid;
+        *control.backend.borrow_mut() = Some(BackendKey { pid, secret: secret.into(), route: self.cancel.clone() });
+    }
+
+    /// Records the start of the session: the database has let us in.
+    pub fn ready(&mut self, core: &Core) -> Result<(), End> {
+        if self.trail.has_started() {
+            return Ok(());
+        }
+        core.counters.sessions_total.fetch_add(1, Relaxed);
+        self.trail.started(core, self.backend_pid).map(|_| ()).map_err(|_| End::Error)
+    }
+
+    /// Records bytes that break the protocol, and says how the session ends.
+    pub fn violation(&mut self, core: &Core, fault: &Fault, bytes: &[u8]) -> End {
+        let counter = match fault.side {
+            Side::Client => &core.counters.violations_client,
+            Side::Backend => &core.counters.violations_server,
+        };
+        counter.fetch_add(1, Relaxed);
+        let payload = &bytes[..bytes.len().min(64)];
+        let event = Event::Malformed { side: super::pump::side_word(fault), rule: fault.what, payload };
+        // The session ends whether or not this could be recorded.
+        let _ = self.trail.record_at(core, self.unix_us, &event);
+        End::Protocol
+    }
+
+    fn denied(&mut self, core: &Core, operation: &Operation<'_>) -> Answer {
+        core.counters.statements_refused.fetch_add(1, Relaxed);
+        let detail =
+            format!("the command class {} is not permitted by any role of this session", operation.class.word());
+        let shown = statement_of(operation);
+        let bound = Bound { parameters: operation.parameters, detail: self.parameters };
+        let event = match operation.verb {
+            Verb::FunctionCall => {
+                Event::FunctionCall { oid: operation.function_oid, arguments: &bound, error: &detail }
+            }
+            _ => Event::Query { statement: shown, parameters: &bound, error: &detail },
+        };
+        // Nothing is forwarded, recorded or not.
+        let _ = self.trail.record_at(core, self.unix_us, &event);
+        let message = match operation.class {
+            Class::Query => "permission denied: statements are not permitted",
+            Class::FunctionCall => "permission denied: function calls by protocol message are not permitted",
+            Class::Replication => "permission denied: replication is not permitted",
+        };
+        let hint = "ask for a role whose db_commands hold this class";
+        Answer::Refuse { kind: RefusalKind::Denied, message, detail, hint }
+    }
+
+    fn is_recorded(&self, operation: &Operation<'_>, query_type: &str) -> bool {
+        match self.statements {
+            AuditedStatements::All => true,
+            AuditedStatements::DdlDml => operation.verb == Verb::FunctionCall || statement::is_ddl_or_dml(query_type),
+            AuditedStatements::None => false,
+        }
+    }
+}
+
+fn statement_of<'a>(operation: &Operation<'a>) -> Statement<'a> {
+    let text = &operation.text;
+    Statement {
+        text: text.head,
+        full_bytes: text.full_bytes,
+        sha256: None,
+        query_type: statement::query_type(text.head),
+    }
+}
+
+fn event_of<'a>(operation: &Operation<'a>, statement: Statement<'a>, bound: &'a Bound<'a>) -> Event<'a> {
+    let Operation { statement: name, portal, .. } = *operation;
+    match operation.verb {
+        Verb::Query => Event::Query { statement, parameters: bound, error: "" },
+        Verb::Parse => Event::Parse { name, statement },
+        Verb::Bind => Event::Bind { name, portal, parameters: bound },
+        Verb::Execute => Event::Execute { portal, statement, parameters: bound },
+        Verb::CloseStatement => Event::Close { is_portal: false, name },
+        Verb::ClosePortal => Event::Close { is_portal: true, name: portal },
+        Verb::FunctionCall => Event::FunctionCall { oid: operation.function_oid, arguments: bound, error: "" },
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash
+}
+
+/// The refusal that a fault becomes.
+pub fn refusal_of(fault: &Fault) -> RefusalKind {
+    match fault.kind {
+        FaultKind::Malformed | FaultKind::OutOfOrder => RefusalKind::ProtocolViolation,
+        FaultKind::TooLarge => RefusalKind::TooLarge,
+        FaultKind::Unsupported => RefusalKind::Unsupported,
+        FaultKind::Denied => RefusalKind::NotAuthorized,
+        FaultKind::Unavailable | FaultKind::Gone => RefusalKind::Unreachable,
+        FaultKind::TimedOut => RefusalKind::CannotConnectNow,
+        FaultKind::Internal => RefusalKind::Internal,
+    }
+}

@@ -1,0 +1,306 @@
+//! TLS over owned, pooled buffers: rustls' unbuffered API behind one narrow type.
+//!
+//! Receive: the kernel fills a pooled buffer, rustls decrypts in it, one copy brings the plain text into the
+//! lane's buffer. Send: rustls encrypts from the lane's buffer straight into a pooled send buffer. No buffer
+//! belongs to a connection that has nothing in flight. Everything else of the crate sees [`Tls`] alone, so a
+//! change of rustls' interface is a change of this file.
+
+pub mod config;
+
+use std::sync::Arc;
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, InsufficientSizeError, UnbufferedStatus};
+use rustls::{ClientConfig, Error, ServerConfig};
+
+use crate::net::buffer::Buf;
+
+/// Head of a TLS record: type, version, 16-bit length.
+const RECORD_HEAD_BYTES: usize = 5;
+/// The longest plain text of one record (RFC 8446 section 5.1).
+const RECORD_PLAIN_BYTES_MAX: usize = 1 << 14;
+/// What one record adds to its plain text, generously: head, inner type, explicit nonce, tag.
+const RECORD_OVERHEAD_BYTES: usize = 64;
+
+/// One TLS connection of either role.
+pub struct Tls {
+    role: Role,
+    /// Records made outside of a write (handshake, key update, alerts), in order, to be sent before the next data.
+    control: Vec<u8>,
+    peer_closed: bool,
+    failed: Option<Error>,
+}
+
+// Both are large and live as long as the session; the box keeps the session's own future small.
+enum Role {
+    Server(Box<UnbufferedServerConnection>),
+    Client(Box<UnbufferedClientConnection>),
+}
+
+/// What one turn of the record layer came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    Again,
+    Blocked,
+    PeerClosed,
+}
+
+impl Tls {
+    /// The gateway's side towards a client.
+    pub fn server(config: Arc<ServerConfig>) -> Result<Tls, Error> {
+        Ok(Tls::new(Role::Server(Box::new(UnbufferedServerConnection::new(config)?))))
+    }
+
+    /// The gateway's side towards a database. The first flight is in [`Tls::take_control`] after one `read`.
+    pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Tls, Error> {
+        Ok(Tls::new(Role::Client(Box::new(UnbufferedClientConnection::new(config, name)?))))
+    }
+
+    fn new(role: Role) -> Tls {
+        Tls { role, control: Vec::new(), peer_closed: false, failed: None }
+    }
+
+    /// Decrypts what `cipher` holds and appends it to `plain`, as far as whole records go and room is there.
+    /// Consumed records leave `cipher`.
+    ///
+    /// Errors: the peer broke TLS or was not accepted; the alert for it stands in [`Tls::take_control`]. A
+    /// failed connection fails the same way for ever.
+    pub fn read(&mut self, cipher: &mut Buf, plain: &mut Buf) -> Result<(), Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        loop {
+            if let Some(record) = whole_record(cipher.filled())
+                && record > plain.room() + RECORD_OVERHEAD_BYTES
+            {
+                return Ok(());
+            }
+            let (discard, turn) = {
+                let records = cipher.filled_mut();
+                match &mut self.role {
+                    Role::Server(conn) => turn(conn.process_tls_records(records), plain, &mut self.control),
+                    Role::Client(conn) => turn(conn.process_tls_records(records), plain, &mut self.control),
+                }
+            };
+            cipher.consume(discard);
+            match turn {
+                Ok(Turn::Again) => {}
+                Ok(Turn::Blocked) => return Ok(()),
+                Ok(Turn::PeerClosed) => {
+                    self.peer_closed = true;
+                    return Ok(());
+                }
+                Err(error) => {
+                    self.failed = Some(error.clone());
+                    self.encode_alert();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Encrypts the front of `plain` into `out` as far as there is room, and says how many bytes of it went.
+    /// Control records come first.
+    pub fn write(&mut self, plain: &[u8], out: &mut Buf) -> Result<usize, Error> {
+        self.collect_control();
+        if self.control.len() > out.room() {
+            return Ok(0);
+        }
+        out.append(&self.control);
+        self.control.clear();
+        let mut written = 0;
+        while written < plain.len() {
+            let room = out.room().saturating_sub(RECORD_OVERHEAD_BYTES);
+            let chunk = (plain.len() - written).min(RECORD_PLAIN_BYTES_MAX).min(room);
+            if chunk == 0 {
+                break;
+            }
+            let text = &plain[written..written + chunk];
+            let made = match &mut self.role {
+                Role::Server(conn) => encrypt(conn.process_tls_records(&mut []), text, out.spare_mut()),
+                Role::Client(conn) => encrypt(conn.process_tls_records(&mut []), text, out.spare_mut()),
+            }?;
+            out.advance(made);
+            written += chunk;
+        }
+        Ok(written)
+    }
+
+    /// Says goodbye: the close_notify record joins the control records.
+    pub fn close(&mut self) {
+        if self.failed.is_some() {
+            return;
+        }
+        let mut alert = [0u8; 128];
+        let made = match &mut self.role {
+            Role::Server(conn) => close_notify(conn.process_tls_records(&mut []), &mut alert),
+            Role::Client(conn) => close_notify(conn.process_tls_records(&mut []), &mut alert),
+        };
+        self.control.extend_from_slice(&alert[..made]);
+    }
+
+    /// Whether control records wait to be sent.
+    pub fn has_control(&self) -> bool {
+        !self.control.is_empty()
+    }
+
+    /// The control records, to be sent now.
+    pub fn take_control(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.control)
+    }
+
+    /// Whether the handshake is done.
+    pub fn is_established(&self) -> bool {
+        match &self.role {
+            Role::Server(conn) => !conn.is_handshaking(),
+            Role::Client(conn) => !conn.is_handshaking(),
+        }
+    }
+
+    /// Whether the peer closed its direction properly.
+    pub fn peer_closed(&self) -> bool {
+        self.peer_closed
+    }
+
+    /// The peer's certificate, verified, once established.
+    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        let chain = match &self.role {
+            Role::Server(conn) => conn.peer_certificates(),
+            Role::Client(conn) => conn.peer_certificates(),
+        };
+        chain.and_then(<[_]>::first)
+    }
+
+    /// The application protocol agreed on.
+    pub fn alpn(&self) -> Option<&[u8]> {
+        match &self.role {
+            Role::Server(conn) => conn.alpn_protocol(),
+            Role::Client(conn) => conn.alpn_protocol(),
+        }
+    }
+
+    /// Collects records that became due without a read (a key update when the record limit nears).
+    fn collect_control(&mut self) {
+        let mut nothing = NoPlain;
+        loop {
+            let (_, turn) = match &mut self.role {
+                Role::Server(conn) => turn(conn.process_tls_records(&mut []), &mut nothing, &mut self.control),
+                Role::Client(conn) => turn(conn.process_tls_records(&mut []), &mut nothing, &mut self.control),
+            };
+            if !matches!(turn, Ok(Turn::Again)) {
+                return;
+            }
+        }
+    }
+
+    fn encode_alert(&mut self) {
+        // The failed connection answers its error again once the alert is out.
+        for _ in 0..4 {
+            let mut nothing = NoPlain;
+            let (_, turn) = match &mut self.role {
+                Role::Server(conn) => turn(conn.process_tls_records(&mut []), &mut nothing, &mut self.control),
+                Role::Client(conn) => turn(conn.process_tls_records(&mut []), &mut nothing, &mut self.control),
+            };
+            if turn.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Bytes of the record at the front, when it lies there whole.
+pub fn whole_record(cipher: &[u8]) -> Option<usize> {
+    let head = cipher.get(..RECORD_HEAD_BYTES)?;
+    let len = RECORD_HEAD_BYTES + usize::from(u16::from_be_bytes([head[3], head[4]]));
+    (cipher.len() >= len).then_some(len)
+}
+
+/// Where decrypted bytes go.
+trait Plain {
+    fn take(&mut self, bytes: &[u8]) -> bool;
+}
+
+impl Plain for Buf {
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        self.append(bytes) == bytes.len()
+    }
+}
+
+/// For turns in which no application data can appear, since no record was offered.
+struct NoPlain;
+
+impl Plain for NoPlain {
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        bytes.is_empty()
+    }
+}
+
+fn turn<D>(
+    status: UnbufferedStatus<'_, '_, D>,
+    plain: &mut impl Plain,
+    control: &mut Vec<u8>,
+) -> (usize, Result<Turn, Error>) {
+    let UnbufferedStatus { mut discard, state } = status;
+    let turn = match state {
+        Err(error) => Err(error),
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
+            match traffic.next_record() {
+                None => break Ok(Turn::Again),
+                Some(Err(error)) => break Err(error),
+                Some(Ok(record)) => {
+                    discard += record.discard;
+                    if !plain.take(record.payload) {
+                        break Err(Error::General("plain text beyond the room offered".into()));
+                    }
+                }
+            }
+        },
+        Ok(ConnectionState::EncodeTlsData(mut data)) => {
+            let at = control.len();
+            let made = match data.encode(&mut []) {
+                Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
+                    control.resize(at + required_size, 0);
+                    data.encode(&mut control[at..])
+                }
+                other => other,
+            };
+            match made {
+                Ok(made) => {
+                    control.truncate(at + made);
+                    Ok(Turn::Again)
+                }
+                Err(_) => Err(Error::General("a control record could not be encoded".into())),
+            }
+        }
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            data.done();
+            Ok(Turn::Again)
+        }
+        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Turn::PeerClosed),
+        Ok(ConnectionState::ReadEarlyData(_)) => Err(Error::General("early data is never accepted".into())),
+        Ok(_) => Ok(Turn::Blocked),
+    };
+    (discard, turn)
+}
+
+fn encrypt<D>(status: UnbufferedStatus<'_, '_, D>, text: &[u8], out: &mut [u8]) -> Result<usize, Error> {
+    match status.state? {
+        ConnectionState::WriteTraffic(mut traffic) => {
+            traffic.encrypt(text, out).map_err(|e| Error::General(e.to_string()))
+        }
+        ConnectionState::TransmitTlsData(mut data) => match data.may_encrypt_app_data() {
+            Some(mut traffic) => traffic.encrypt(text, out).map_err(|e| Error::General(e.to_string())),
+            None => Err(Error::HandshakeNotComplete),
+        },
+        _ => Err(Error::HandshakeNotComplete),
+    }
+}
+
+fn close_notify<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut [u8]) -> usize {
+    match status.state {
+        Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic.queue_close_notify(out).unwrap_or(0),
+        _ => 0,
+    }
+}

@@ -1,0 +1,402 @@
+//! One core's world: its runtime, sessions, buffers, policy reader and audit ring. Nothing here crosses threads
+//! but what [`crate::plane`] hands in through the inbox.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc;
+use std::task::Waker;
+use std::time::{Duration, Instant, SystemTime};
+
+use ringgate_audit::Producer;
+use ringgate_control::identity::CertIdentity;
+use ringgate_policy::{OnAccessChange, SnapshotReader};
+use ringgate_protocol::SessionKey;
+use uuid::Uuid;
+
+use crate::backend::prepare::{PrepareError, Prepared};
+use crate::metrics::Counters;
+use crate::net::buffer::Pool;
+use crate::net::doorbell::Ear;
+use crate::net::driver::{self, Driver, RingSize};
+use crate::net::stream::Stream;
+use crate::net::{self};
+use crate::plane::{Command, Plane};
+use crate::session;
+
+/// How often a worker looks at its clocks: idle and expiry limits, policy changes, its own heartbeat. Every
+/// promise of "within one second" is kept by this.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// What a worker owns. Shared by its sessions through an `Rc`.
+pub struct Core {
+    /// Index among the workers.
+    pub id: usize,
+    /// What all threads share.
+    pub plane: Arc<Plane>,
+    /// Receive and send buffers.
+    pub pool: Rc<Pool>,
+    /// The policy snapshot this worker has adopted.
+    pub policy: RefCell<SnapshotReader>,
+    /// This worker's audit ring.
+    pub audit: RefCell<Producer>,
+    /// Figures that the metrics endpoint reads.
+    pub counters: Arc<Counters>,
+    sessions: RefCell<HashMap<u32, Rc<Control>>>,
+    waiting: RefCell<Vec<Rc<Control>>>,
+    prepared: RefCell<HashMap<u64, PreparedSlot>>,
+    next_prepared: Cell<u64>,
+    origin: Instant,
+    handshakes: Cell<usize>,
+}
+
+#[derive(Default)]
+struct PreparedSlot {
+    waker: Option<Waker>,
+    result: Option<Result<Prepared, PrepareError>>,
+}
+
+/// What the rest of the worker may say to a running session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing happened for the role's idle time.
+    Idle,
+    /// The certificate has expired and a role says that this ends sessions.
+    Expired,
+    /// The right to this session was lost (`auth.on_access_change: end`).
+    AccessLost,
+    /// The server is shutting down and the session is between statements.
+    Drain,
+    /// The server is shutting down and waits no longer.
+    Abort,
+    /// A peer has not taken our bytes for `limits.write_stall_timeout`.
+    Stalled,
+}
+
+/// The handle of a session inside its worker.
+pub struct Control {
+    /// Session id of the audit.
+    pub sid: Uuid,
+    /// The cancel key shown to the client.
+    pub key: SessionKey,
+    /// Who and what, for re-authorisation and the sessions list.
+    pub about: About,
+    /// Worker milliseconds of the last byte in either direction.
+    pub active_ms: Cell<u64>,
+    /// Worker milliseconds since when a send has made no progress; 0 when none is in flight.
+    pub sending_since_ms: Cell<u64>,
+    /// The session has given its buffers back.
+    pub resting: Cell<bool>,
+    /// Set by the sweep: give the buffers back.
+    pub rest: Cell<bool>,
+    /// The database's own cancel key and where it counts.
+    pub backend: RefCell<Option<session::cancel::BackendKey>>,
+    /// Statements forwarded, for the sessions list.
+    pub statements: Cell<u64>,
+    order: Cell<Option<Order>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What a session is about.
+pub struct About {
+    /// The certificate's content.
+    pub identity: Rc<CertIdentity>,
+    /// Registered name of the database.
+    pub service: String,
+    /// Database user.
+    pub db_user: String,
+    /// Database name.
+    pub db_name: String,
+    /// Client address.
+    pub peer: String,
+    /// Effective idle limit.
+    pub idle_limit: Option<Duration>,
+    /// Whether expiry of the certificate ends the session.
+    pub ends_on_expiry: bool,
+}
+
+impl Control {
+    /// A handle for a session that is about to begin.
+    pub fn new(sid: Uuid, key: SessionKey, about: About, now_ms: u64) -> Rc<Control> {
+        Rc::new(Control {
+            sid,
+            key,
+            about,
+            active_ms: Cell::new(now_ms),
+            sending_since_ms: Cell::new(0),
+            resting: Cell::new(false),
+            rest: Cell::new(false),
+            backend: RefCell::default(),
+            statements: Cell::new(0),
+            order: Cell::new(None),
+            waker: RefCell::default(),
+        })
+    }
+
+    /// Gives an order. The first one counts, except that an abort overrides a drain.
+    pub fn order(&self, order: Order) {
+        if self.order.get().is_none() || order == Order::Abort {
+            self.order.set(Some(order));
+            self.wake();
+        }
+    }
+
+    /// The order given, if any. It stands until the session ends.
+    pub fn ordered(&self) -> Option<Order> {
+        self.order.get()
+    }
+
+    /// Remembers whom to wake.
+    pub fn park(&self, waker: &Waker) {
+        let mut parked = self.waker.borrow_mut();
+        if !parked.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            *parked = Some(waker.clone());
+        }
+    }
+
+    /// Has the session polled again.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl Core {
+    /// The world of worker `id`.
+    pub fn new(id: usize, plane: Arc<Plane>, audit: Producer, counters: Arc<Counters>) -> Rc<Core> {
+        let settings = &plane.settings;
+        Rc::new(Core {
+            id,
+            pool: Pool::new(settings.buffer_small_bytes, settings.buffer_large_bytes),
+            policy: RefCell::new(plane.policy.reader()),
+            audit: RefCell::new(audit),
+            counters,
+            plane,
+            sessions: RefCell::default(),
+            waiting: RefCell::default(),
+            prepared: RefCell::default(),
+            next_prepared: Cell::new(0),
+            origin: Instant::now(),
+            handshakes: Cell::new(0),
+        })
+    }
+
+    /// Milliseconds of this worker's monotonic clock, never 0.
+    pub fn now_ms(&self) -> u64 {
+        self.now_us() / 1000 + 1
+    }
+
+    /// Microseconds of this worker's monotonic clock.
+    pub fn now_us(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Enters a session into the table.
+    pub fn enter(&self, control: &Rc<Control>) {
+        self.sessions.borrow_mut().insert(control.key.pid, control.clone());
+        self.counters.sessions_active.fetch_add(1, Relaxed);
+    }
+
+    /// Takes a session out of the table.
+    pub fn leave(&self, control: &Control) {
+        if self.sessions.borrow_mut().remove(&control.key.pid).is_some() {
+            self.counters.sessions_active.fetch_sub(1, Relaxed);
+        }
+    }
+
+    /// A cancel key that no session of this worker has. The pid names the worker, so that a cancel that arrives
+    /// elsewhere finds it; the secret is what protects it.
+    pub fn new_key(&self) -> Option<SessionKey> {
+        let sessions = self.sessions.borrow();
+        for _ in 0..64 {
+            let mut bytes = [0u8; 36];
+            aws_lc_rs::rand::fill(&mut bytes).ok()?;
+            let (pid, secret) = bytes.split_first_chunk::<4>()?;
+            let pid = session::cancel::pid_of(self.id, u32::from_be_bytes(*pid));
+            if !sessions.contains_key(&pid) {
+                return Some(SessionKey { pid, secret: secret.try_into().ok()? });
+            }
+        }
+        None
+    }
+
+    /// The session that has this pid.
+    pub fn session(&self, pid: u32) -> Option<Rc<Control>> {
+        self.sessions.borrow().get(&pid).cloned()
+    }
+
+    /// Wakes `control` when the audit ring has room again or a record has reached the disk.
+    pub fn wait_for_audit(&self, control: &Rc<Control>) {
+        self.waiting.borrow_mut().push(control.clone());
+    }
+
+    /// Waits for this connection's turn to compute one step of a TLS handshake (150 to 300 us each).
+    ///
+    /// After `tls.handshakes_per_worker` steps in a row the others wait a millisecond, in which established
+    /// sessions are served: a storm of reconnects costs them a few milliseconds and not all of its own length.
+    /// No place is held while a client dawdles, so slow clients keep nobody out.
+    pub async fn handshake_turn(&self) {
+        let mut steps = self.handshakes.get();
+        while steps >= self.plane.settings.handshakes_per_worker.max(1) {
+            net::sleep(Duration::from_millis(1)).await;
+            self.handshakes.set(0);
+            steps = 0;
+        }
+        self.handshakes.set(steps + 1);
+    }
+
+    /// Asks the prepare thread for everything a backend connection needs, and waits for it.
+    pub async fn prepare(
+        &self,
+        database: Arc<ringgate_policy::Database>,
+        db_user: &str,
+    ) -> Result<Prepared, PrepareError> {
+        let ticket = self.next_prepared.get();
+        self.next_prepared.set(ticket + 1);
+        self.prepared.borrow_mut().insert(ticket, PreparedSlot::default());
+        self.plane.prepare(self.id, ticket, database, db_user)?;
+        std::future::poll_fn(|cx| {
+            let mut slots = self.prepared.borrow_mut();
+            let slot = slots.entry(ticket).or_default();
+            if let Some(result) = slot.result.take() {
+                slots.remove(&ticket);
+                return std::task::Poll::Ready(result);
+            }
+            slot.waker = Some(cx.waker().clone());
+            std::task::Poll::Pending
+        })
+        .await
+    }
+
+    fn obey(self: &Rc<Self>, command: Command) {
+        match command {
+            Command::Accept { fd, peer, listener } => match Stream::from_fd(fd) {
+                Ok(stream) => session::start(self.clone(), stream, peer, listener),
+                Err(_) => self.plane.gate(self.id).release(),
+            },
+            Command::Prepared { ticket, result } => {
+                if let Some(slot) = self.prepared.borrow_mut().get_mut(&ticket) {
+                    slot.result = Some(result);
+                    if let Some(waker) = slot.waker.take() {
+                        waker.wake();
+                    }
+                }
+            }
+            Command::Cancel(request) => session::cancel::serve(self, request),
+            Command::Drain => self.order_all(Order::Drain),
+            Command::Abort => self.order_all(Order::Abort),
+            Command::ListSessions(reply) => {
+                let rows = self.sessions.borrow().values().map(|c| session::describe(c, self)).collect();
+                // The asker may have given up waiting.
+                let _ = reply.send(rows);
+            }
+        }
+    }
+
+    fn order_all(&self, order: Order) {
+        let all: Vec<_> = self.sessions.borrow().values().cloned().collect();
+        all.iter().for_each(|control| control.order(order));
+    }
+
+    /// Looks at every clock and every session once.
+    fn sweep(&self) {
+        self.plane.gate(self.id).beat();
+        self.counters.buffer_bytes.store(self.pool.live_bytes() as u64, Relaxed);
+        let changed = self.policy.borrow_mut().adopt();
+        let snapshot = self.policy.borrow().current().clone();
+        self.counters.policy_generation.store(snapshot.version(), Relaxed);
+        let reauthorize = changed && snapshot.cluster().on_access_change == OnAccessChange::End;
+        let now_ms = self.now_ms();
+        let now_unix = unix_us() / 1_000_000;
+        let settings = &self.plane.settings;
+        let draining = self.plane.is_draining();
+        let all: Vec<_> = self.sessions.borrow().values().cloned().collect();
+        for control in all {
+            let idle = Duration::from_millis(now_ms.saturating_sub(control.active_ms.get()));
+            let about = &control.about;
+            if about.ends_on_expiry && i64::try_from(now_unix).is_ok_and(|now| now >= about.identity.not_after_unix) {
+                control.order(Order::Expired);
+            } else if reauthorize && !session::authorize::still_allowed(about, &snapshot) {
+                control.order(Order::AccessLost);
+            } else if about.idle_limit.is_some_and(|limit| idle >= limit) {
+                control.order(Order::Idle);
+            } else if draining {
+                control.order(Order::Drain);
+            }
+            let since = control.sending_since_ms.get();
+            if since != 0 && now_ms.saturating_sub(since) > settings.write_stall_timeout.as_millis() as u64 {
+                control.order(Order::Stalled);
+            }
+            if !control.resting.get() && idle >= settings.idle_release {
+                control.rest.set(true);
+                control.wake();
+            } else if control.ordered() == Some(Order::Drain) {
+                control.wake();
+            }
+        }
+    }
+
+    fn wake_waiting(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        waiting.iter().for_each(|control| control.wake());
+    }
+}
+
+/// Wall clock, microseconds since 1970 UTC.
+pub fn unix_us() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(0))
+}
+
+/// What a worker thread is given.
+pub struct Start {
+    /// Index among the workers.
+    pub id: usize,
+    /// What all threads share.
+    pub plane: Arc<Plane>,
+    /// The driver found at start.
+    pub driver: Driver,
+    /// Ring sizes.
+    pub ring: RingSize,
+    /// Processor to run on.
+    pub cpu: Option<usize>,
+    /// The inbox.
+    pub inbox: mpsc::Receiver<Command>,
+    /// Says that there is something in the inbox, or that audit or policy moved.
+    pub ear: Ear,
+    /// This worker's audit ring.
+    pub audit: Producer,
+    /// This worker's figures.
+    pub counters: Arc<Counters>,
+}
+
+/// Runs a worker on this thread, for ever.
+pub fn run(start: Start) -> std::io::Result<()> {
+    if let Some(cpu) = start.cpu {
+        driver::pin(cpu)?;
+    }
+    let Start { id, plane, driver, ring, inbox, ear, audit, counters, .. } = start;
+    driver::run(driver, ring, || async move {
+        let core = Core::new(id, plane, audit, counters);
+        let sweeper = core.clone();
+        net::spawn(
+            async move {
+                loop {
+                    sweeper.sweep();
+                    net::sleep(SWEEP).await;
+                }
+            },
+            // Without its sweep a worker keeps no time limit: better none than such a one.
+            || std::process::abort(),
+        );
+        ear.listen(|| {
+            core.wake_waiting();
+            while let Ok(command) = inbox.try_recv() {
+                core.obey(command);
+            }
+        })
+        .await
+    })?
+}

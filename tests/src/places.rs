@@ -1,0 +1,84 @@
+//! Where the things under test are, and free ports.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// The repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is a member of the workspace")
+}
+
+/// `TARGET/PROFILE`, the directory two levels above the running test.
+fn profile_directory() -> PathBuf {
+    let test = std::env::current_exe().expect("path of the running test");
+    test.ancestors().nth(2).expect("a test runs from TARGET/PROFILE/deps").to_path_buf()
+}
+
+/// The `ringgate` binary, built once per test process unless `RINGGATE_TEST_BINARY` names one.
+pub fn ringgate() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(given) = std::env::var_os("RINGGATE_TEST_BINARY") {
+            let given = PathBuf::from(given);
+            assert!(given.is_file(), "RINGGATE_TEST_BINARY names {}, which is not there", given.display());
+            return given;
+        }
+        let profile = profile_directory();
+        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        build.args(["build", "-p", "ringgate"]).current_dir(repository());
+        build.arg("--target-dir").arg(profile.parent().expect("target directory"));
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo runs").success(), "cargo build -p ringgate failed");
+        profile.join("ringgate")
+    })
+}
+
+/// A Python with psycopg and asyncpg.
+pub fn python() -> PathBuf {
+    let python = std::env::var_os("RINGGATE_TEST_PYTHON")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| profile_directory().with_file_name("python").join("bin/python"));
+    assert!(python.exists(), "no Python at {}: run tests/setup.sh, or `make test`", python.display());
+    python
+}
+
+/// A TCP port that nobody listens on at this moment.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).expect("a free port on loopback").port()
+}
+
+/// Directory of the newest PostgreSQL server binaries on this machine.
+pub fn postgres_binaries() -> Option<PathBuf> {
+    let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .ok()?
+        .flatten()
+        .filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path().join("bin"))))
+        .filter(|(_, bin)| bin.join("postgres").is_file())
+        .collect();
+    versions.sort();
+    versions.pop().map(|(_, bin)| bin)
+}
+
+/// A client program of PostgreSQL: from PATH, else beside the server's.
+pub fn postgres_client(name: &str) -> PathBuf {
+    let on_path = std::env::var_os("PATH")
+        .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join(name)).find(|p| p.is_file()));
+    on_path
+        .or_else(|| postgres_binaries().map(|bin| bin.join(name)).filter(|p| p.is_file()))
+        .unwrap_or_else(|| panic!("no {name} on this machine: apt-get install postgresql-client postgresql-contrib"))
+}
+
+/// The library that shifts a process's wall clock (Debian package `faketime`).
+pub fn faketime_library() -> PathBuf {
+    let libraries = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    libraries
+        .map(|e| e.path().join("faketime/libfaketimeMT.so.1"))
+        .find(|p| p.is_file())
+        .expect("no libfaketimeMT.so.1 on this machine: apt-get install faketime")
+}
