@@ -55,14 +55,19 @@ pub fn run(config: Config, ready: impl FnOnce(&ReadyInfo)) -> anyhow::Result<i32
         ways.push((inbox, bell));
         ears.push((outlet, ear));
     }
-    let wake = ways.iter().map(|(_, bell)| bell.clone()).map(|bell| Box::new(move || bell.ring()) as Box<dyn Fn() + Send>);
+    let wake =
+        ways.iter().map(|(_, bell)| bell.clone()).map(|bell| Box::new(move || bell.ring()) as Box<dyn Fn() + Send>);
     let (producers, shared, audit) =
         ringgate_audit::start(audit_options(&config), workers, wake.collect()).context("audit log")?;
     let authority = open_authority(&config, shared.clone())?;
     shared.record(&Event::Other {
         event: "server.start",
         code: "TSV01I",
-        members: &format!(r#""version":"{}","driver":"{}","workers":{workers}"#, env!("CARGO_PKG_VERSION"), driver.word()),
+        members: &format!(
+            r#""version":"{}","driver":"{}","workers":{workers}"#,
+            env!("CARGO_PKG_VERSION"),
+            driver.word()
+        ),
     });
 
     let (jobs, job_queue) = mpsc::channel();
@@ -156,7 +161,8 @@ fn choose_driver(config: &Config, ring: RingSize) -> anyhow::Result<Driver> {
         config::RingMode::Defer => RingMode::Defer,
         config::RingMode::Plain => RingMode::Plain,
     };
-    let driver = driver::choose(wish, mode, ring).context("io_uring was asked for and cannot be had (runtime.driver)")?;
+    let driver =
+        driver::choose(wish, mode, ring).context("io_uring was asked for and cannot be had (runtime.driver)")?;
     if driver == Driver::Epoll && wish == Wish::Auto {
         tracing::warn!("io_uring is not available here, running on epoll");
     }
@@ -281,10 +287,9 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, V
     let mut bound = Vec::new();
     let mut listeners = Vec::new();
     if let Some(postgres) = &config.listeners.postgres {
-        let listener =
-            Listener { protocol: Postgres::NAME, cleartext_cancel: postgres.cleartext_cancel, plain: None };
-        let (socket, addr) =
-            Bound::tcp(postgres.addr, listener).with_context(|| format!("cannot listen on {} (listeners.postgres)", postgres.addr))?;
+        let listener = Listener { protocol: Postgres::NAME, cleartext_cancel: postgres.cleartext_cancel, plain: None };
+        let (socket, addr) = Bound::tcp(postgres.addr, listener)
+            .with_context(|| format!("cannot listen on {} (listeners.postgres)", postgres.addr))?;
         bound.push(socket);
         listeners.push((Postgres::NAME.to_owned(), addr));
     }
@@ -293,11 +298,8 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, V
             bail!("listeners.danger_plain: protocol `{}` is not served", plain.protocol);
         }
         tracing::warn!(addr = ?plain.addr, user = %plain.user, "a listener without TLS: everybody who reaches it is this user");
-        let listener = Listener {
-            protocol: Postgres::NAME,
-            cleartext_cancel: true,
-            plain: Some(plain_route(plain, authority)?),
-        };
+        let listener =
+            Listener { protocol: Postgres::NAME, cleartext_cancel: true, plain: Some(plain_route(plain, authority)?) };
         match &plain.addr {
             config::Listen::Tcp(addr) => {
                 let (socket, addr) = Bound::tcp(*addr, listener).with_context(|| format!("cannot listen on {addr}"))?;
@@ -305,7 +307,8 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, V
                 listeners.push((format!("{}-plain", Postgres::NAME), addr));
             }
             config::Listen::Unix(path) => {
-                bound.push(Bound::unix(path, listener).with_context(|| format!("cannot listen on {}", path.display()))?);
+                bound
+                    .push(Bound::unix(path, listener).with_context(|| format!("cannot listen on {}", path.display()))?);
             }
         }
     }

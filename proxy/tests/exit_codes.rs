@@ -1,4 +1,5 @@
 //! Exit codes and the channels of commands that need no server (user-experience 3.2, 3.3).
+#![expect(clippy::expect_used, reason = "a test that cannot start its binary has failed")]
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -4,7 +4,7 @@
 //! because a setting that is silently without effect is worse than none.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::problem::Problem;
@@ -49,7 +49,8 @@ pub(super) fn read(root: &Tree, base: &Path, problems: &RefCell<Vec<Problem>>) -
 
 fn node(s: Section<'_>, base: &Path) -> Option<Node> {
     let name = s.read("name", |t| label(t, 253)).unwrap_or_else(host_name);
-    let data_dir = s.text("data_dir").map(|dir| base.join(dir));
+    // Collected anew, so that `.` leaves no trace in the paths people see.
+    let data_dir = s.text("data_dir").map(|dir| base.join(dir).components().collect::<PathBuf>());
     if data_dir.is_none() {
         s.missing("data_dir", "data_dir: /var/lib/ringgate");
     }

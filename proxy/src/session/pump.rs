@@ -23,8 +23,8 @@ use ringgate_audit::Position;
 use ringgate_protocol::{Fault, Machine, Note, Outbox, Refusal, RefusalKind, Ruling, Side, Step};
 
 use super::link::Link;
-use super::trail::Trail;
 use super::port::Port;
+use super::trail::Trail;
 use super::{End, rule};
 use crate::net::Yield;
 use crate::net::buffer::Buf;

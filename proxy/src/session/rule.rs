@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use aws_lc_rs::digest;
 use ringgate_audit::event::{Event, Statement};
 use ringgate_audit::{Position, Refused};
-use ringgate_policy::{CommandSet, AuditedStatements};
+use ringgate_policy::{AuditedStatements, CommandSet};
 use ringgate_protocol::{Class, Fault, FaultKind, Operation, Outcome, RefusalKind, Side, Ticket, Verb};
 
 use super::parameters::Bound;
@@ -70,17 +70,7 @@ impl Rules {
         parameters: ParameterDetail,
         cancel: super::cancel::Route,
     ) -> Rules {
-        Rules {
-            trail,
-            commands,
-            statements,
-            parameters,
-            cancel,
-            goodbye: false,
-            now_us: 0,
-            unix_us: 0,
-            backend_pid: 0,
-        }
+        Rules { trail, commands, statements, parameters, cancel, goodbye: false, now_us: 0, unix_us: 0, backend_pid: 0 }
     }
 
     /// The trail, when the session is over.

@@ -17,12 +17,12 @@ use ringgate_protocol::{
     Side, Step, Ticket,
 };
 
+use super::End;
 use super::cancel::Route;
 use super::link::Link;
 use super::pump::Pump;
 use super::rule::Rules;
 use super::trail::Trail;
-use super::End;
 use crate::metrics::Counters;
 use crate::net::driver::{self, Driver, RingMode, RingSize};
 use crate::net::stream::{Address, Stream};
@@ -226,7 +226,11 @@ fn a_pumped_frame_copies_nothing_and_allocates_nothing() {
             let mut run = std::pin::pin!(pump.run());
             let end = std::future::poll_fn(|cx| {
                 let poll = run.as_mut().poll(cx);
-                let now = (allocations::count(), core.counters.copied_bytes.load(Relaxed), core.counters.statements.load(Relaxed));
+                let now = (
+                    allocations::count(),
+                    core.counters.copied_bytes.load(Relaxed),
+                    core.counters.statements.load(Relaxed),
+                );
                 match (measured.load(Relaxed), window) {
                     (true, None) => window = Some(now),
                     (true, Some(first)) => checked = Some((first, now)),
