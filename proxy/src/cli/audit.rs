@@ -198,6 +198,9 @@ fn row(event: &Map<String, Value>) -> Value {
 fn check(dir: &Path, key: Option<&Path>, since_us: Option<u64>, format: Format) -> Result<i32, Failure> {
     let report = verify::verify(dir, key, since_us, &mut |_| {}).map_err(|e| match e {
         VerifyError::Empty(_) => Failure::new(Exit::NotFound, e.to_string()),
+        VerifyError::Key(_) if !holds_log(dir) => {
+            Failure::new(Exit::NotFound, format!("{} holds no audit log", dir.display()))
+        }
         VerifyError::Key(_) => Failure::new(Exit::Unverified, e.to_string()),
         VerifyError::Io { .. } => Failure::new(Exit::Failed, e.to_string()),
     })?;
@@ -206,6 +209,12 @@ fn check(dir: &Path, key: Option<&Path>, since_us: Option<u64>, format: Format) 
         Verdict::Ok | Verdict::CleanCrashTail => 0,
         Verdict::Broken { .. } => Exit::Unverified.code(),
     })
+}
+
+/// Whether there is a segment, so that a missing key is a finding and not a wrong folder.
+fn holds_log(dir: &Path) -> bool {
+    let segment = |entry: std::fs::DirEntry| entry.path().extension().is_some_and(|e| e == "jsonl");
+    std::fs::read_dir(dir).is_ok_and(|entries| entries.filter_map(Result::ok).any(segment))
 }
 
 fn sentence(report: &Report) -> String {

@@ -1,5 +1,6 @@
 //! `server`: the gateway of a configuration file, in the foreground.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use super::context::Context;
@@ -25,8 +26,15 @@ pub(super) fn run(context: &Context) -> Result<i32, Failure> {
 
 /// Why a server did not start, or ended.
 pub(super) fn refused(error: anyhow::Error) -> Failure {
-    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-    let failure = Failure::new(Exit::Refused, error.to_string());
+    let what = error.to_string();
+    let mut causes: Vec<String> = Vec::new();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Many errors already end with the words of their cause.
+        if !what.ends_with(&cause) && !causes.last().is_some_and(|last| last.ends_with(&cause)) {
+            causes.push(cause);
+        }
+    }
+    let failure = Failure::new(Exit::Refused, what);
     if causes.is_empty() { failure } else { failure.why(causes.join("\n")) }
 }
 
@@ -48,7 +56,8 @@ pub(super) fn summary(info: &ReadyInfo) -> String {
 pub(super) fn start_log(config: &Config) {
     let directives = std::env::var("RINGGATE_LOG").unwrap_or_else(|_| config.log.level.clone());
     let filter = tracing_subscriber::EnvFilter::new(directives);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
     // A second start in one process keeps the first subscriber.
     let _ = match config.log.format {
         LogFormat::Json => log.json().flatten_event(true).try_init(),

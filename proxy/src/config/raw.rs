@@ -4,7 +4,7 @@
 //! because a setting that is silently without effect is worse than none.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::problem::Problem;
@@ -17,9 +17,12 @@ use super::*;
 /// Hard cap on the life of a login certificate (access-model 2.4).
 const USER_CERT_TTL_MAX: Duration = Duration::from_secs(30 * 3600);
 
-/// Reads a whole file. `None` only when a part that has no default is missing or wrong.
+/// Reads a whole file; problems are noted, and what is wrong has its default. `None` when it is no mapping at all.
 pub(super) fn read(root: &Tree, base: &Path, problems: &RefCell<Vec<Problem>>) -> Option<Config> {
     let file = Section::new("", root, problems);
+    if !matches!(root.kind, Kind::Map(_) | Kind::Null) {
+        return None;
+    }
     file.choice("version", &[("v1", ())]);
     let empty = Tree::empty();
     let section = |key: &'static str| file.section(key).unwrap_or_else(|| Section::new(key, &empty, problems));
@@ -46,7 +49,8 @@ pub(super) fn read(root: &Tree, base: &Path, problems: &RefCell<Vec<Problem>>) -
 
 fn node(s: Section<'_>, base: &Path) -> Option<Node> {
     let name = s.read("name", |t| label(t, 253)).unwrap_or_else(host_name);
-    let data_dir = s.text("data_dir").map(|dir| base.join(dir));
+    // Collected anew, so that `.` leaves no trace in the paths people see.
+    let data_dir = s.text("data_dir").map(|dir| base.join(dir).components().collect::<PathBuf>());
     if data_dir.is_none() {
         s.missing("data_dir", "data_dir: /var/lib/ringgate");
     }
