@@ -191,3 +191,40 @@ fn every_refusal_has_five_characters_of_code() {
     let up = ready(b'I');
     run(machine(), allow_all, &signed_in(&up, &[]), |len| len);
 }
+
+#[test]
+fn a_real_server_fails_every_stand_in_and_goes_on_as_after_its_own_error() {
+    let script = crate::testing::capture(include_str!("../../../testdata/postgres/stand_in.txt"));
+    let recorded: Vec<u8> =
+        script[1..].iter().filter(|(side, _)| *side == Side::Client).flat_map(|(_, bytes)| bytes.clone()).collect();
+    // What the client would have sent for the database to be sent what was recorded.
+    let refused: Vec<(Side, Vec<u8>)> = script
+        .iter()
+        .map(|(side, bytes)| {
+            let bytes = replace(bytes, STAND_IN_QUERY, &query("bad"));
+            (*side, replace(&bytes, STAND_IN_PARSE, &parse("", "bad")))
+        })
+        .collect();
+    let steps = super::captures::session(&refused);
+    let fresh = || super::captures::machine_after(&refused, Limits::default());
+    let transcript = check_splits(fresh, RULER, &steps);
+    assert_eq!(transcript.fault, None);
+    assert_eq!(transcript.left, (0, 0));
+    assert!(transcript.to_backend == recorded);
+    let seen = String::from_utf8_lossy(&transcript.to_client).into_owned();
+    assert!(!seen.contains("ringgate"), "the stand-in's own error was shown");
+    assert_eq!(seen.matches("refused by the test").count(), 8);
+    assert_eq!(seen.matches("selekt").count(), 2);
+}
+
+fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = bytes;
+    while let Some(at) = rest.windows(from.len()).position(|window| window == from) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(to);
+        rest = &rest[at + from.len()..];
+    }
+    out.extend_from_slice(rest);
+    out
+}
