@@ -5,6 +5,7 @@ mod differential;
 mod fuzz_seeds;
 mod lengths;
 mod login;
+mod model;
 mod opening;
 mod refusals;
 mod session;
