@@ -277,7 +277,10 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, Vec<(String, SocketAddr)>)> {
+/// Names and addresses of what listens.
+type Listening = Vec<(String, SocketAddr)>;
+
+fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, Listening)> {
     let mut bound = Vec::new();
     let mut listeners = Vec::new();
     if let Some(postgres) = &config.listeners.postgres {

@@ -23,7 +23,7 @@ pub struct Identified<P: Protocol> {
 
 impl<P: Protocol> Session<Secured<P>> {
     /// Takes the identity from the certificate that the TLS handshake has verified, and from nothing else.
-    pub(super) fn identify(mut self) -> Result<Session<Identified<P>>, Ended> {
+    pub(super) fn identify(mut self) -> Result<Session<Identified<P>>, Box<Ended>> {
         let identity = match self.listener.plain.clone() {
             Some(route) => fixed(&route, self.core.plane.authority.cluster_name()),
             None => match self.certificate() {
