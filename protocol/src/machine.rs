@@ -303,7 +303,8 @@ pub enum Step<'a> {
     },
     /// Nothing from this side moves until the other side has moved: too much is outstanding.
     Hold,
-    /// Worth recording, nothing to decide. Call `handle` again with the same bytes.
+    /// Worth recording, nothing to decide. Call `handle` again with the same bytes. Either side's bytes may
+    /// bring an outcome to light: that of a statement the database skips, when its place is needed.
     Note(Note<'a>),
     /// Nothing here moves before the caller has ruled. Then `resume`, and `handle` again with the same bytes.
     Ask(Operation<'a>),
@@ -353,7 +354,8 @@ pub struct Operation<'a> {
     pub parameters: Parameters<'a>,
     /// FunctionCall: the function's object id. Otherwise 0.
     pub function_oid: u32,
-    /// An outcome will follow with the ticket that `Ruling::Allow` carries.
+    /// Exactly one outcome will follow with the ticket that `Ruling::Allow` carries. Where this is false an
+    /// outcome follows only if the database answers the frame itself with an error.
     pub has_outcome: bool,
     /// Bytes of the whole frame on the wire.
     pub frame_bytes: u64,
@@ -364,7 +366,8 @@ pub struct Operation<'a> {
 pub struct Text<'a> {
     /// The first bytes, at most `Limits::text_bytes_max`.
     pub head: &'a [u8],
-    /// Bytes of the whole text. More than `head` when it was cut.
+    /// Bytes of the whole text. More than `head` when it was cut. 0 with an empty `head` where an earlier
+    /// frame's text is not known.
     pub full_bytes: u64,
     /// Where the text begins in the frame, when it is longer than `head` and its rest is still to come:
     /// the pump hashes `full_bytes` from there as they pass. Otherwise `None`.
