@@ -57,7 +57,7 @@ else
     die "no PostgreSQL here: apt-get install postgresql, or start a container engine"
 fi
 wait_for "${admin[@]}" -c 'select 1'
-"${admin[@]}" <<<"create role app login password '$password'"$'\n;create database orders owner app;'
+printf '%s;\n' "create role app login password '$password'" 'create database orders owner app' | "${admin[@]}"
 echo "PostgreSQL $("${admin[@]}" -c 'show server_version') on 127.0.0.1:$port"
 
 title "Ringgate in front of it"

@@ -21,6 +21,7 @@ on_both_drivers!(
     a_slow_database_holds_no_memory,
     peers_that_say_nothing_are_closed_in_time,
     half_open_handshakes_do_not_keep_others_out,
+    logins_above_the_rate_are_turned_away_and_later_ones_let_in,
     a_statement_larger_than_the_audit_keeps_is_forwarded_whole,
     idle_sessions_hold_little_memory,
 );
@@ -110,6 +111,27 @@ fn half_open_handshakes_do_not_keep_others_out(driver: Driver) {
     assert_eq!(db.psql("select 'let in'").ok(), "let in");
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     drop(silent);
+    gateway.finish();
+}
+
+fn logins_above_the_rate_are_turned_away_and_later_ones_let_in(driver: Driver) {
+    let server = Postgres::start(Options::trust());
+    let gateway = Setup::new(driver, &server.uri())
+        .config("LIMITS__LOGIN_RATE__PER_IP", "2/s")
+        .config("LIMITS__LOGIN_RATE__BURST", "5")
+        .start();
+    let db = gateway.login();
+    let answers = (0..40).map(|_| {
+        let mut raw = Raw::tcp(&db);
+        raw.send(&wire::untagged(wire::SSL_REQUEST, b"")).ok();
+        raw.read_byte().ok().flatten()
+    });
+    let let_in = answers.filter(|a| *a == Some(b'S')).count();
+    assert!((1..40).contains(&let_in), "{let_in} of 40 were let in");
+    wait::until_true("the counter", wait::SOON, || {
+        gateway.metric("ringgate_connections_rejected_total", &["reason=\"rate\""]) > 0.0
+    });
+    wait::until_true("a later login", wait::SOON, || db.psql("select 1").code == 0);
     gateway.finish();
 }
 
