@@ -203,7 +203,7 @@ def start_pgbouncer(folder, certificates, processes, postgres_port):
 def start_ringgate(folder, processes, postgres_port, stub_port, driver):
     port, home = free_port(), folder / "gw/home"
     log = (folder / "ringgate.log").open("w")
-    environment = {**os.environ, "RINGGATE__RUNTIME__WORKERS": "1", "RINGGATE_RUNTIME_DRIVER": driver, "HOME": str(folder)}
+    environment = {**os.environ, "RINGGATE__RUNTIME__WORKERS": "1", "RINGGATE__RUNTIME__DRIVER": driver, "HOME": str(folder)}
     child = processes.start(pinned(
         PROXY_CORE, TARGET / "ringgate", "quickstart", "--data-dir", folder / "gw", "--db",
         f"bench=postgres://app@127.0.0.1:{postgres_port}/bench", "--db", f"stub=postgres://app@127.0.0.1:{stub_port}/stub",

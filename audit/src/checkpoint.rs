@@ -105,6 +105,8 @@ impl SigningKey {
             }
             Err(e) => return Err(StartError::io("read", &path)(e)),
         };
+        let keys = dir.join("keys");
+        crate::segment::sync_dir(&keys).map_err(StartError::io("sync", &keys))?;
         let key = pair.public_key().as_ref().try_into().map_err(|_| unusable())?;
         let stored = std::fs::read_to_string(&public_path).ok().and_then(|t| PublicKey::parse(&t));
         let public = match stored {

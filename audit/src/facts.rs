@@ -222,3 +222,50 @@ fn restore_entry(entry: &[u8]) -> Option<(u32, Session)> {
     let (line, start) = (c.raw(line)?.to_vec(), c.raw(start)?.to_vec());
     Some((slot, Session { line, start, postgres, restored: true, masked: Vec::new(), masked_over: false }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode;
+    use crate::event::SessionFacts;
+
+    fn session(user: &str) -> Session {
+        let facts = SessionFacts { user, db_protocol: "postgres", ..SessionFacts::default() };
+        let mut record = vec![0; encode::open_size(&facts)];
+        encode::write_open(1, &facts, &mut record);
+        Session::read(&mut encode::read(&record).unwrap().1).unwrap()
+    }
+
+    #[test]
+    fn what_was_written_whole_is_restored_and_closed_sessions_are_dropped_when_they_are_most() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r.facts");
+        let mut file = FactsFile::create(&path).unwrap();
+        let mut live = Sessions::default();
+        for slot in 0..6000 {
+            file.add(slot, &session(&format!("user-{slot}")));
+            file.write().unwrap();
+        }
+        for slot in [7, 5000] {
+            live.insert(slot, session(&format!("user-{slot}")));
+        }
+        let (all, bytes) = restore(&path);
+        assert_eq!((all.len(), bytes), (6000, std::fs::metadata(&path).unwrap().len()));
+        file.compact(&live);
+        file.add(6001, &session("late"));
+        file.write().unwrap();
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .map(|mut f| io::Write::write_all(&mut f, b"\x60\0\0\0torn"))
+            .unwrap()
+            .unwrap();
+        let (kept, bytes) = restore(&path);
+        let mut slots: Vec<_> = kept.keys().copied().collect();
+        slots.sort_unstable();
+        assert_eq!(slots, [7, 5000, 6001]);
+        assert!(kept[&7].restored && kept[&7].line == session("user-7").line && kept[&7].postgres);
+        drop(FactsFile::continue_at(&path, bytes).unwrap());
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), bytes);
+    }
+}

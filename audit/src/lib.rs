@@ -24,6 +24,8 @@
 //!
 //! Against these three keep checkpoints elsewhere: a witness co-signs them, or a log shipper stores them.
 
+#![deny(unsafe_code)] // Allowed in `ring` alone.
+
 pub mod event;
 
 mod chain;

@@ -165,7 +165,7 @@ impl Lines {
                 f.number("function_oid", u64::from(oid));
                 f.parameters("function_args", body)?;
             }
-            kind::RESULT => result(&mut f, body, session.as_deref_mut())?,
+            kind::RESULT => result(&mut f, body, session)?,
             kind::MALFORMED => {
                 f.text("side", body.bytes()?);
                 f.text("rule", body.bytes()?);
@@ -338,10 +338,11 @@ fn statement(
     let truncated = st.full > st.text.len() as u64;
     // A cut text may end inside a character; what is left of it is not a reason to call the whole text binary.
     let mut text = st.text;
-    if truncated && let Err(e) = std::str::from_utf8(text) {
-        if e.error_len().is_none() {
-            text = &text[..e.valid_up_to()];
-        }
+    if truncated
+        && let Err(e) = std::str::from_utf8(text)
+        && e.error_len().is_none()
+    {
+        text = &text[..e.valid_up_to()];
     }
     let masked = mask::mask(text);
     f.name(name);

@@ -124,7 +124,7 @@ impl Masker {
                     if expect != Expect::Nothing {
                         self.hide();
                     } else if depth >= DEPTH_MAX {
-                        self.from_keyword(&text[body..close]);
+                        self.hide_behind_keyword(&text[body..close]);
                     } else {
                         self.run(&text[body..close], depth + 1);
                     }
@@ -176,7 +176,7 @@ impl Masker {
         }
         if literal.doubt {
             // What looks like the inside may be statement text and the other way round.
-            self.from_keyword(&text[*at..]);
+            self.hide_behind_keyword(&text[*at..]);
             return false;
         }
         self.keep(&text[*at..literal.open]);
@@ -189,7 +189,7 @@ impl Masker {
     }
 
     /// Keeps the text up to its first keyword and that; the rest is hidden.
-    fn from_keyword(&mut self, text: &[u8]) {
+    fn hide_behind_keyword(&mut self, text: &[u8]) {
         match keyword(text, 0) {
             Some((_, end)) => {
                 self.keep(&text[..end]);

@@ -21,6 +21,8 @@ pub struct Producer {
     /// Ring bytes that admitting events may fill; the rest is kept for what ends and explains.
     admit_limit: u64,
     pressed: Cell<bool>,
+    /// Tail when the doorbell was last rung for room.
+    rung_at: u64,
     /// Head last seen by `is_durable` and `pressure`.
     head: Cell<u64>,
 }
@@ -35,6 +37,7 @@ impl Producer {
             next_session: 0,
             admit_limit: capacity / 4 * 3,
             pressed: Cell::new(false),
+            rung_at: 0,
         }
     }
 
@@ -82,7 +85,9 @@ impl Producer {
         }
         match self.ring.write(bytes, limit, fill) {
             Some(position) => {
-                if self.ring.used_at_most() > capacity / 2 || self.shared.is_idle() {
+                if self.ring.used_at_most() > capacity / 2 {
+                    self.half_full(capacity);
+                } else if self.shared.is_idle() {
                     self.shared.doorbell();
                 }
                 Ok(Position(position))
@@ -92,6 +97,16 @@ impl Producer {
                 self.shared.doorbell();
                 self.refuse(Refused::Full, admits)
             }
+        }
+    }
+
+    /// Rings for the writer above half, and again only after a sixteenth of the ring: never per record.
+    #[cold]
+    fn half_full(&mut self, capacity: u64) {
+        self.ring.look();
+        if self.ring.used_at_most() > capacity / 2 && self.ring.tail() - self.rung_at >= capacity / 16 {
+            self.rung_at = self.ring.tail();
+            self.shared.doorbell();
         }
     }
 

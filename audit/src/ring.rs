@@ -197,6 +197,11 @@ impl RingProducer {
         self.tail - self.head_seen
     }
 
+    /// Looks at the head again.
+    pub(crate) fn look(&mut self) {
+        self.head_seen = self.map.head();
+    }
+
     /// Places one record of `bytes` (its head included), filled by `fill`, unless the ring would then hold more than
     /// `limit` bytes. Returns the position after it.
     #[inline]
@@ -262,6 +267,10 @@ impl RingConsumer {
         let mut position = self.read;
         if position >= tail {
             return if position == tail { Ok(None) } else { Err(Damaged) };
+        }
+        // No producer gets that far: it is what a power cut left. Below, sums cannot overflow.
+        if tail > 1 << 60 {
+            return Err(Damaged);
         }
         if tail - self.map.head() > capacity || !position.is_multiple_of(8) || !tail.is_multiple_of(8) {
             return Err(Damaged);

@@ -218,7 +218,7 @@ pub fn start(
         let facts = FactsFile::create(&facts_path).map_err(StartError::io("create", &facts_path))?;
         ends.push(Producer::new(ring::producer(&map), shared.clone()));
         let wake = if i < producers { wakes.next() } else { None };
-        rings.push(Ring::new(RingConsumer::new(&map, 0), &options, facts::Sessions::default(), Some(facts), wake));
+        rings.push(Ring::new(RingConsumer::new(&map, 0), &options, facts::Sessions::default(), facts, wake));
     }
     let maps = rings.iter().map(|r| r.ring.map().clone()).collect();
     let mut former = Vec::with_capacity(old.len());
@@ -226,7 +226,7 @@ pub fn start(
         let facts_path = path.with_extension("facts");
         let (sessions, bytes) = facts::restore(&facts_path);
         let facts = FactsFile::continue_at(&facts_path, bytes).map_err(StartError::io("open", &facts_path))?;
-        let ring = Ring::new(RingConsumer::new(&map, from), &options, sessions, Some(facts), None);
+        let ring = Ring::new(RingConsumer::new(&map, from), &options, sessions, facts, None);
         former.push(Old { path, boot: map.boot(), ring });
     }
     let writer = Writer::new(options, key, found, rings, former, boot, shared.clone());

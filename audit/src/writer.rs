@@ -40,7 +40,7 @@ pub(crate) struct Ring {
     pub(crate) ring: RingConsumer,
     origin: Vec<u8>,
     sessions: Sessions,
-    facts: Option<FactsFile>,
+    facts: FactsFile,
     wake: Option<Box<dyn Fn() + Send>>,
     lost_noted: u64,
     damaged: bool,
@@ -51,7 +51,7 @@ impl Ring {
         ring: RingConsumer,
         options: &Options,
         sessions: Sessions,
-        facts: Option<FactsFile>,
+        facts: FactsFile,
         wake: Option<Box<dyn Fn() + Send>>,
     ) -> Self {
         let worker = Some(ring.map().worker()).filter(|w| *w != NO_WORKER);
@@ -196,7 +196,7 @@ impl Writer {
             let segment = writer.end.segment;
             writer.recovery =
                 Some(Recovery { segment, cut_bytes: found.cut_bytes, crashed: found.crashed, records: 0, told: false });
-            if found.crashed && writer.old.iter().any(|o| o.boot != boot) {
+            if writer.old.iter().any(|o| o.boot != boot) {
                 // What the page cache held is gone: how much, nobody knows.
                 writer.own("audit.gap", "TAU02W", b"\"reason\":\"power_loss\",\"lost\":null");
             }
@@ -330,9 +330,7 @@ impl Writer {
     fn try_commit(&mut self, last_resort: bool) -> Result<(), Failed> {
         let plain = |error| Failed { error, void: false };
         for ring in self.old.iter_mut().map(|o| &mut o.ring).chain(&mut self.rings) {
-            if let Some(facts) = &mut ring.facts {
-                facts.write().map_err(plain)?;
-            }
+            ring.facts.write().map_err(plain)?;
         }
         if self.lines.is_empty() {
             return Ok(());
@@ -434,9 +432,7 @@ impl Writer {
             if had_lines {
                 ring.map().set_lost_reported(ring.lost_noted);
             }
-            if let Some(facts) = &mut ring.facts {
-                facts.compact(&ring.sessions);
-            }
+            ring.facts.compact(&ring.sessions);
         }
         self.lines.clear();
         self.first_seq = self.format.seq;
@@ -584,9 +580,7 @@ fn drain(ring: &mut Ring, format: &mut Lines, lines: &mut Vec<u8>, full: usize, 
         let read = encode::read(record).and_then(|(head, mut body)| match head.kind {
             kind::OPEN => {
                 let session = Session::read(&mut body)?;
-                if let Some(facts) = &mut ring.facts {
-                    facts.add(head.session, &session);
-                }
+                ring.facts.add(head.session, &session);
                 ring.sessions.insert(head.session, session);
                 Some(())
             }
@@ -657,5 +651,35 @@ mod tests {
         assert!(text.contains("\"failed_sync\":true"));
         let report = verify(dir.path(), None, None, &mut |_| {}).unwrap();
         assert_eq!((report.verdict, report.events), (Verdict::Ok, 4));
+    }
+    #[test]
+    fn after_a_power_cut_what_can_be_read_is_kept_and_the_gap_is_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        let rings = dir.path().join("rings");
+        std::fs::create_dir(&rings).unwrap();
+        let map = Map::create(&rings.join("a.ring"), 5, 64 << 10, 1, 42).unwrap();
+        let mut ring = crate::ring::producer(&map);
+        let statement = Statement { text: b"select 'kept'", full_bytes: 13, ..Default::default() };
+        let event = Event::Query { statement, parameters: &NoParameters, error: "" };
+        let stamp = Stamp { session: None, ei: 0, time_us: 1 };
+        ring.write(encode::size(&event), u64::MAX, |at| encode::write(stamp, &event, at)).unwrap();
+        let end = ring.write(64, u64::MAX, |at| at.fill(0)).unwrap();
+        drop((ring, map));
+        // The page with the second record never reached the disk.
+        let file = std::fs::OpenOptions::new().write(true).open(rings.join("a.ring")).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0; 64], 4096 + end - 64).unwrap();
+        let (_p, _c, handle) = crate::start(Options::new(dir.path()), 1, Vec::new()).unwrap();
+        handle.shutdown();
+        let text = std::fs::read_to_string(crate::segment::path(dir.path(), 1)).unwrap();
+        for part in [
+            "select 'kept'",
+            "\"reason\":\"power_loss\",\"lost\":null",
+            "\"reason\":\"ring_damaged\",\"lost\":null,\"worker\":1",
+            "\"event\":\"audit.recover\"",
+        ] {
+            assert_eq!(text.matches(part).count(), 1, "{part}: {text}");
+        }
+        assert!(!rings.join("a.ring").exists());
+        assert_eq!(verify(dir.path(), None, None, &mut |_| {}).unwrap().verdict, Verdict::Ok);
     }
 }

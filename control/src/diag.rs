@@ -15,6 +15,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::Authority;
 use crate::serve::Shared;
 
 /// The routes of the diagnostic listener.
@@ -82,8 +83,27 @@ async fn readyz(State(shared): State<Arc<Shared>>, Query(query): Query<ReadyQuer
     (status, Json(body)).into_response()
 }
 
+/// The data plane's page behind the control plane's own lines. A page that ends with the OpenMetrics mark is
+/// OpenMetrics.
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], shared.plane.metrics()).into_response()
+    let plane = shared.plane.metrics();
+    let kind = if plane.trim_end().ends_with("# EOF") {
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    } else {
+        "text/plain; version=0.0.4; charset=utf-8"
+    };
+    ([(header::CONTENT_TYPE, kind)], expiry_lines(&shared.authority) + &plane).into_response()
+}
+
+fn expiry_lines(authority: &Authority) -> String {
+    let mut lines = String::from(
+        "# HELP ringgate_ca_expiry_timestamp_seconds When the certificate of an authority ends.\n\
+         # TYPE ringgate_ca_expiry_timestamp_seconds gauge\n",
+    );
+    for (kind, unix) in authority.ca_expiries() {
+        lines.push_str(&format!("ringgate_ca_expiry_timestamp_seconds{{ca=\"{kind}\"}} {unix}\n"));
+    }
+    lines
 }
 
 #[cfg(test)]

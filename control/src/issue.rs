@@ -1,38 +1,27 @@
-//! Issuing certificates.
+//! Certificates for users: logins and routes.
 //!
 //! | Certificate | Life |
 //! |---|---|
 //! | login | the asked or configured time, the shortest `max_session_ttl` of the roles, at most 30 h |
 //! | route | the asked or configured time, `max_session_ttl`, never beyond its login |
-//! | listener | 30 days, made anew at every start |
-//! | backend client | what the caller asks, at most 1 h |
-//! | database server | what the operator asks, at most 10 years |
 //!
 //! Every certificate starts [`crate::CLOCK_SKEW`] before it is made.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringgate_policy::{Database, Identity, Kind, Principal, Request};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use ringgate_policy::{Database, Document, Identity, Kind, Principal, Request, Snapshot};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use crate::actor::{Actor, record};
 use crate::authority::now_unix;
-use crate::ca::{Leaf, RequestedKey, fresh_key, to_pem};
+use crate::ca::{Leaf, RequestedKey, to_pem};
 use crate::identity::{CertIdentity, CertKind, Route, UserKind};
 use crate::{Authority, CaKind, ControlError};
 
 /// No login lasts longer.
 pub const LOGIN_TTL_MAX: Duration = Duration::from_secs(30 * 3600);
-/// Life of a listener certificate.
-pub const LISTENER_TTL: Duration = Duration::from_secs(30 * 86_400);
-/// No client certificate towards a database lasts longer.
-pub const BACKEND_TTL_MAX: Duration = Duration::from_secs(3600);
-/// No database server certificate lasts longer.
-pub const SERVER_TTL_MAX: Duration = Duration::from_secs(3650 * 86_400);
 
 /// A certificate issued to a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,28 +95,6 @@ pub struct DatabaseRow {
     pub allowed_names: Vec<String>,
 }
 
-/// What a database server needs to prove itself to us and to check us.
-#[derive(Serialize, Deserialize)]
-pub struct ServerFiles {
-    /// Private key, PKCS#8 PEM.
-    #[serde(with = "wiped")]
-    pub key_pem: Zeroizing<String>,
-    /// Certificate, PEM.
-    pub cert_pem: String,
-    /// The authority that signs our client certificates, PEM: what the database must trust for clients.
-    pub cas_pem: String,
-    /// Serial number, lower-case hex.
-    pub serial_hex: String,
-    /// End of validity, seconds since 1970.
-    pub not_after_unix: i64,
-}
-
-impl std::fmt::Debug for ServerFiles {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerFiles").field("serial_hex", &self.serial_hex).finish_non_exhaustive()
-    }
-}
-
 impl Authority {
     /// Issues a login certificate for a stored user and the key of `csr` (PKCS#10, PEM or DER). `ttl` asks for a
     /// life. Fails when the user or one of its roles does not exist.
@@ -165,10 +132,11 @@ impl Authority {
         let key = RequestedKey::from_request(csr)?;
         let (roles, traits) = {
             let state = self.state();
-            let not_found = || ControlError::NotFound { kind: "user".into(), name: user.into() };
-            match state.documents.get(&(Kind::User, user.to_owned())).ok_or_else(not_found)? {
-                ringgate_policy::Document::User(user) => (user.roles().to_vec(), user.traits().clone()),
-                _ => return Err(not_found()),
+            match state.documents.get(&(Kind::User, user.to_owned())) {
+                Some(Document::User(u)) if u.expires().is_none_or(|t| t > jiff::Timestamp::now()) => {
+                    (u.roles().to_vec(), u.traits().clone())
+                }
+                _ => return Err(ControlError::NotFound { kind: "user".into(), name: user.into() }),
             }
         };
         let now = now_unix();
@@ -225,8 +193,8 @@ impl Authority {
             let why = "the login certificate forbids further certificates".into();
             return Err(ControlError::Denied { what: "a database certificate".into(), why });
         }
-        let principal = self.principal(&login)?;
         let snapshot = self.inner().publisher.load();
+        let principal = principal_of(&snapshot, &login)?;
         let database = snapshot
             .database(&request.service)
             .filter(|db| principal.can_see(db))
@@ -281,8 +249,8 @@ impl Authority {
     /// The databases the holder of a login certificate (DER) may see, by name.
     pub fn list_databases(&self, login_cert_der: &[u8]) -> Result<Vec<DatabaseRow>, ControlError> {
         let login = self.verify_login(login_cert_der)?;
-        let principal = self.principal(&login)?;
         let snapshot = self.inner().publisher.load();
+        let principal = principal_of(&snapshot, &login)?;
         let mut rows: Vec<DatabaseRow> = snapshot
             .databases()
             .filter(|db| principal.can_see(db))
@@ -318,75 +286,9 @@ impl Authority {
         Ok(identity)
     }
 
-    /// A certificate and key for our own listeners; the first host is the common name, all are alternative names
-    /// (DNS names, `*.name`, IP addresses).
-    pub fn listener_certificate(
-        &self,
-        hosts: &[String],
-    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ControlError> {
-        let first = hosts.first().ok_or(ControlError::Choose { what: "host name", choices: Vec::new() })?;
-        self.own_certificate(CaKind::Host, first, hosts, LISTENER_TTL)
-    }
-
-    /// A client certificate and key that signs us in to a database as `db_user`, the common name. `ttl` is cut
-    /// to [`BACKEND_TTL_MAX`].
-    pub fn backend_client_certificate(
-        &self,
-        db_user: &str,
-        ttl: Duration,
-    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ControlError> {
-        if db_user.is_empty() || db_user.len() > 255 || db_user.chars().any(char::is_control) {
-            return Err(ControlError::Request { what: "the database user cannot stand in a certificate".into() });
-        }
-        self.own_certificate(CaKind::DbClient, db_user, &[], ttl.min(BACKEND_TTL_MAX))
-    }
-
-    /// Key, certificate and client authority for a self-hosted database; the first host is the common name.
-    /// `ttl` is cut to [`SERVER_TTL_MAX`]. Recorded as `ca.sign`.
-    pub fn sign_database_server(
-        &self,
-        who: &Actor,
-        hosts: &[String],
-        ttl: Duration,
-    ) -> Result<ServerFiles, ControlError> {
-        self.permit(who, "cert_authority", "create")?;
-        let first = hosts.first().ok_or(ControlError::Choose { what: "host name", choices: Vec::new() })?;
-        let (key, _) = fresh_key()?;
-        let now = now_unix();
-        let leaf = Leaf {
-            common_name: first,
-            hosts,
-            extension: None,
-            now_unix: now,
-            not_after_unix: after(now, ttl.min(SERVER_TTL_MAX)),
-        };
-        let signed = self.ca(CaKind::Db)?.sign(&key, leaf)?;
-        let fields = json!({
-            "ca": CaKind::Db.as_str(), "hosts": hosts, "cert_serial": signed.serial_hex,
-            "expires": rfc3339(signed.not_after_unix),
-        });
-        record(self.audit(), "ca.sign", "TCX01I", who, fields);
-        Ok(ServerFiles {
-            key_pem: Zeroizing::new(key.serialize_pem()),
-            cert_pem: to_pem(&[signed.der]),
-            cas_pem: self.trust_pem(CaKind::DbClient),
-            serial_hex: signed.serial_hex,
-            not_after_unix: signed.not_after_unix,
-        })
-    }
-
-    /// The principal of an identity under the present snapshot. An identity with a role that does not exist has
-    /// none.
+    /// The principal of an identity under the present snapshot.
     pub(crate) fn principal(&self, identity: &CertIdentity) -> Result<Principal, ControlError> {
-        let whose = Identity { user: &identity.user, roles: &identity.roles, traits: &identity.traits };
-        let principal = self.inner().publisher.load().principal(&whose).map_err(|unknown| ControlError::Denied {
-            what: format!("access of user {:?}", identity.user),
-            why: unknown.to_string(),
-        })?;
-        Ok(match identity.allowed_resources.as_slice() {
-            [] => principal,
-            only => principal.limited_to(only.iter().cloned()),
-        })
+        principal_of(&self.inner().publisher.load(), identity)
     }
 
     fn authorize(
@@ -438,26 +340,26 @@ impl Authority {
         CertIdentity::from_certificate(&signed.der)?;
         Ok(signed)
     }
-
-    fn own_certificate(
-        &self,
-        kind: CaKind,
-        common_name: &str,
-        hosts: &[String],
-        ttl: Duration,
-    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ControlError> {
-        let (key, der) = fresh_key()?;
-        let now = now_unix();
-        let leaf = Leaf { common_name, hosts, extension: None, now_unix: now, not_after_unix: after(now, ttl) };
-        Ok((vec![self.ca(kind)?.sign(&key, leaf)?.der], der))
-    }
 }
 
-fn after(now_unix: i64, ttl: Duration) -> i64 {
+/// The principal of an identity. One with a role that does not exist has none.
+fn principal_of(snapshot: &Snapshot, identity: &CertIdentity) -> Result<Principal, ControlError> {
+    let whose = Identity { user: &identity.user, roles: &identity.roles, traits: &identity.traits };
+    let principal = snapshot.principal(&whose).map_err(|unknown| ControlError::Denied {
+        what: format!("access of user {:?}", identity.user),
+        why: unknown.to_string(),
+    })?;
+    Ok(match identity.allowed_resources.as_slice() {
+        [] => principal,
+        only => principal.limited_to(only.iter().cloned()),
+    })
+}
+
+pub(crate) fn after(now_unix: i64, ttl: Duration) -> i64 {
     now_unix.saturating_add(i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX))
 }
 
-fn rfc3339(unix: i64) -> String {
+pub(crate) fn rfc3339(unix: i64) -> String {
     jiff::Timestamp::from_second(unix).map_or_else(|_| unix.to_string(), |t| t.to_string())
 }
 
@@ -466,19 +368,5 @@ fn only(allowed: &[String]) -> Option<String> {
     match allowed {
         [one] if one != "*" && !one.starts_with("glob:") && !one.starts_with("regex:") => Some(one.clone()),
         _ => None,
-    }
-}
-
-/// The private key on its way to the command line.
-mod wiped {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use zeroize::Zeroizing;
-
-    pub(super) fn serialize<S: Serializer>(text: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(text)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Zeroizing<String>, D::Error> {
-        String::deserialize(deserializer).map(Zeroizing::new)
     }
 }

@@ -6,7 +6,8 @@
 //! | `authority` | [`Authority`], the handle to all of it; opens or founds a cluster |
 //! | `ca` | the four certificate authorities and their one use each |
 //! | [`identity`] | what is inside a client certificate, and the only reader of it |
-//! | `issue` | certificates for logins, routes, listeners, backends, database servers |
+//! | `issue` | certificates for users: logins and routes |
+//! | `servers` | certificates for listeners, backend connections and database servers |
 //! | `resources` | create, update, remove roles, users and databases; publish the snapshot |
 //! | `store` | SQLite, its schema and migrations |
 //! | [`secret`] | fetching a secret from where its reference points |
@@ -31,14 +32,13 @@ mod listen;
 mod resources;
 pub mod secret;
 pub mod serve;
+mod servers;
 mod store;
 
 pub use actor::{Actor, AuditSink};
 pub use authority::{Authority, Options};
 pub use ca::{CLOCK_SKEW, CaKind, CertUse};
 pub use error::ControlError;
-pub use issue::{
-    BACKEND_TTL_MAX, DatabaseRow, IssuedCert, IssuedRoute, LISTENER_TTL, LOGIN_TTL_MAX, RouteRequest, SERVER_TTL_MAX,
-    ServerFiles,
-};
+pub use issue::{DatabaseRow, IssuedCert, IssuedRoute, LOGIN_TTL_MAX, RouteRequest};
 pub use resources::{Action, Applied, Removed};
+pub use servers::{BACKEND_TTL_MAX, LISTENER_TTL, SERVER_TTL_MAX, ServerFiles};

@@ -169,6 +169,10 @@ fn an_unknown_user_does_not_log_in() {
     let c = cluster();
     let key = KeyPair::generate().unwrap();
     assert_eq!(c.authority.issue_login("nobody", &csr(&key), None).unwrap_err().code(), 5);
+    c.apply("kind: user\nversion: v2\nmetadata: {name: gone, expires: '2020-01-01T00:00:00Z'}\nspec: {roles: []}\n");
+    assert_eq!(c.authority.issue_login("gone", &csr(&key), None).unwrap_err().code(), 5);
+    let codes: Vec<String> = c.audit.of("user.login").into_iter().map(|(code, _)| code).collect();
+    assert_eq!(codes, ["T1000W", "T1000W"]);
 }
 
 #[test]

@@ -23,6 +23,9 @@ impl CommandSet {
         (bit as usize) < CLASSES.len() && self.0 & (1 << bit) != 0
     }
 
+    /// What a role that names no commands grants: every known class, no right.
+    pub const DEFAULT: Self = KNOWN;
+
     pub(crate) const NONE: Self = Self(0);
 
     pub(crate) fn with(self, other: Self) -> Self {

@@ -25,6 +25,7 @@ mod principal;
 mod principals;
 mod publish;
 mod role;
+mod same;
 mod secret;
 mod snapshot;
 mod template;

@@ -5,6 +5,8 @@
 
 use regex::{Regex, RegexBuilder};
 
+use crate::same::{after, before, same};
+
 /// Longest pattern text, in bytes.
 pub(crate) const PATTERN_BYTES_MAX: usize = 4096;
 /// Largest compiled program of one pattern, in bytes (access-model 5.2).
@@ -57,7 +59,7 @@ impl Pattern {
 
     pub(crate) fn matches(&self, value: &str) -> bool {
         match self {
-            Self::Literal(literal) => **literal == *value,
+            Self::Literal(literal) => same(literal, value),
             Self::Glob(pieces) => glob_matches(pieces, value),
             Self::Regex(regex) => regex.is_match(value),
         }
@@ -76,8 +78,8 @@ impl std::fmt::Display for Pattern {
 
 fn glob_matches(pieces: &[Box<str>], value: &str) -> bool {
     let [first, middle @ .., last] = pieces else { return false };
-    let Some(rest) = value.strip_prefix(&**first) else { return false };
-    let Some(mut rest) = rest.strip_suffix(&**last) else { return false };
+    let Some(rest) = after(value, first) else { return false };
+    let Some(mut rest) = before(rest, last) else { return false };
     // The leftmost fit of each piece leaves most room for those after it, so no backtracking is needed,
     // newlines included: a later fit would only put more characters under the star.
     for piece in middle {

@@ -1,7 +1,11 @@
 //! Lists of database users and names: equal, `*` alone, or an explicit `glob:`/`regex:` (access-model 5.4).
 
 use crate::pattern::{Pattern, PatternError};
+use crate::same::same;
 use crate::template::{ExpandError, Facts, Template, TemplateError};
+
+/// Up to this many names, looking at each is faster than a binary search.
+const SCANNED_MAX: usize = 16;
 
 /// One entry of a `db_users` or `db_names` list, as written.
 #[derive(Debug, Clone)]
@@ -114,9 +118,14 @@ impl NameList {
     }
 
     pub(crate) fn matches(&self, name: &str) -> bool {
-        self.any
-            || self.exact.binary_search_by(|known| known.as_str().cmp(name)).is_ok()
-            || self.patterns.iter().any(|(_, pattern)| pattern.matches(name))
+        self.any || self.lists(name) || self.patterns.iter().any(|(_, pattern)| pattern.matches(name))
+    }
+
+    fn lists(&self, name: &str) -> bool {
+        match self.exact.len() <= SCANNED_MAX {
+            true => self.exact.iter().any(|known| same(known, name)),
+            false => self.exact.binary_search_by(|known| known.as_str().cmp(name)).is_ok(),
+        }
     }
 
     pub(crate) fn matches_everything(&self) -> bool {

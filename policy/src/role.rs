@@ -8,7 +8,11 @@ use crate::document::{Conditions, LabelSelector, RoleSpec, StoredExpression};
 use crate::options::RoleOptions;
 use crate::pattern::Pattern;
 use crate::principals::{Effect, NameList};
+use crate::same::same;
 use crate::template::{ExpandError, Facts, Template};
+
+/// Up to this many labels are looked at in turn.
+const SCANNED_MAX: usize = 16;
 
 /// A role of a snapshot: as written, and made ready where it is the same for every identity.
 #[derive(Debug)]
@@ -179,6 +183,20 @@ impl Side {
     }
 }
 
+/// The label of that key; a few labels are faster looked at in turn.
+fn label<'l>(labels: &'l BTreeMap<String, String>, key: &str) -> Option<&'l String> {
+    match labels.len() <= SCANNED_MAX {
+        true => labels.iter().find(|(known, _)| same(known, key)).map(|(_, value)| value),
+        false => labels.get(key),
+    }
+}
+
+impl ValueMatcher {
+    fn matches(&self, value: &str) -> bool {
+        self.any || self.patterns.iter().any(|pattern| pattern.matches(value))
+    }
+}
+
 impl LabelMatcher {
     fn expand(selector: &LabelSelector, facts: Facts<'_>, effect: Effect) -> Self {
         let mut matcher = Self::default();
@@ -222,13 +240,9 @@ impl LabelMatcher {
     }
 
     fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.any
-            || (!self.keys.is_empty()
-                && self.keys.iter().all(|(key, values)| {
-                    labels
-                        .get(key)
-                        .is_some_and(|value| values.any || values.patterns.iter().any(|pattern| pattern.matches(value)))
-                }))
+        let one =
+            |(key, values): &(String, ValueMatcher)| label(labels, key).is_some_and(|found| values.matches(found));
+        self.any || (!self.keys.is_empty() && self.keys.iter().all(one))
     }
 
     fn describe(&self) -> String {

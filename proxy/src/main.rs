@@ -1,5 +1,6 @@
 //! Ringgate: an identity-aware database gateway. This file only hands over to the command line.
 #![deny(unsafe_code)]
+#![expect(unreachable_pub, reason = "in a binary `pub` marks what a module offers to the others")]
 
 mod acceptor;
 mod backend;

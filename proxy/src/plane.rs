@@ -283,11 +283,6 @@ impl Gate {
         let now = self.origin.elapsed().as_millis() as u64;
         Duration::from_millis(now.saturating_sub(self.beat_ms.load(Relaxed)))
     }
-
-    /// The doorbell alone, for the audit writer.
-    pub fn bell(&self) -> Doorbell {
-        self.bell.clone()
-    }
 }
 
 /// One counted session of a user.

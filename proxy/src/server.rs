@@ -259,7 +259,7 @@ fn settings(config: &Config) -> Settings {
         write_stall_timeout: limits.write_stall_timeout,
         postgres_frame_bytes_max: limits.max_frame_postgres as u64,
         pre_auth_max: limits.max_pre_auth_connections,
-        login_rate_per_second: per_second(limits.login_rate.per_ip),
+        login_rate_per_second: limits.login_rate.per_ip.per_second(),
         login_burst: limits.login_rate.burst,
         handshakes_per_worker: config.tls.handshakes_per_worker,
         durable: config.audit.mode == config::AuditMode::Durable,
@@ -277,13 +277,10 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-/// Logins per second; a slower rate counts as one.
-fn per_second(rate: config::Rate) -> u32 {
-    let seconds = rate.per.as_secs_f64().max(f64::MIN_POSITIVE);
-    if rate.count == 0 { 0 } else { ((f64::from(rate.count) / seconds).round() as u32).max(1) }
-}
+/// Names and addresses of what listens.
+type Listening = Vec<(String, SocketAddr)>;
 
-fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, Vec<(String, SocketAddr)>)> {
+fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, Listening)> {
     let mut bound = Vec::new();
     let mut listeners = Vec::new();
     if let Some(postgres) = &config.listeners.postgres {

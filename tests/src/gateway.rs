@@ -59,6 +59,12 @@ impl Setup {
         self
     }
 
+    /// Any other variable of its environment. `RINGGATE_RUNTIME_DRIVER` takes the place of the key of [`Driver`].
+    pub fn environment(mut self, key: &str, value: &str) -> Setup {
+        self.environment.push((key.into(), value.into()));
+        self
+    }
+
     /// The process sees the wall clock shifted, `-2h` or `+3h`; its monotonic clock is left alone.
     pub fn clock(mut self, shift: &str) -> Setup {
         self.faketime = Some(shift.into());
@@ -138,6 +144,8 @@ impl Gateway {
         command.arg(places::ringgate());
         if self.setup.from_file {
             command.arg("server").arg("-c").arg(self.data().join("ringgate.yaml"));
+            command.env("RINGGATE__LISTENERS__POSTGRES__ADDR", format!("127.0.0.1:{}", self.port));
+            command.env("RINGGATE__LISTENERS__DIAG__ADDR", format!("127.0.0.1:{}", self.diagnostics_port));
         } else {
             command.arg("quickstart").arg("--data-dir").arg(self.data());
             for (name, uri) in &self.setup.databases {
@@ -147,8 +155,11 @@ impl Gateway {
             command.args(["--listen", &format!("diag=127.0.0.1:{}", self.diagnostics_port)]);
         }
         // Where the driver is set, it is forced: a kernel that forbids io_uring fails the test, it does not skip it.
-        command.env("RINGGATE_RUNTIME_DRIVER", self.setup.driver.name());
+        command.env("RINGGATE__RUNTIME__DRIVER", self.setup.driver.name());
         for (key, value) in &self.setup.environment {
+            if key == "RINGGATE_RUNTIME_DRIVER" {
+                command.env_remove("RINGGATE__RUNTIME__DRIVER");
+            }
             command.env(key, value);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).env("HOME", self.base.path().join("user"));
@@ -171,12 +182,14 @@ impl Gateway {
                     self.said.push_str(&line);
                     self.said.push('\n');
                     if ready {
-                        return;
+                        break;
                     }
                 }
                 Err(e) => panic!("no ready line ({e}): {}{}", self.said, self.log()),
             }
         }
+        let driver = format!("driver=\"{}\"", self.setup.driver.name());
+        assert_eq!(self.metric("ringgate_build_info", &[&driver]), 1.0, "not on {driver}: {}", self.log());
     }
 
     /// The command line tool with the admin's profile.

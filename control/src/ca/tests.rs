@@ -124,6 +124,18 @@ fn reads_requests_in_pem_and_der_and_refuses_what_is_not_signed_by_its_key() {
 }
 
 #[test]
+fn signs_every_key_type_that_clients_bring() {
+    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let request = CertificateParams::default().serialize_request(&key).unwrap();
+        let requested = RequestedKey::from_request(request.der()).unwrap();
+        let leaf = Leaf { common_name: "a", hosts: &[], extension: None, now_unix: NOW, not_after_unix: NOW + 60 };
+        let signed = authority(CaKind::User).sign(requested.key(), leaf).unwrap();
+        assert!(requested.is_key_of(&signed.der), "{algorithm:?}");
+    }
+}
+
+#[test]
 fn what_a_request_asks_for_beside_its_key_is_ignored() {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["gateway.example.com".to_owned()]).unwrap();

@@ -202,7 +202,8 @@ fn refuses_facts_that_break_a_bound_or_contradict_themselves() {
     let long = "x".repeat(256);
     let many: Vec<String> = (0..257).map(|n| format!("r{n}")).collect();
     let route = json!({"service": "orders", "protocol": "postgres", "db_user": "alice", "db_name": "orders"});
-    let changes: Vec<(&str, Box<dyn FnOnce(&mut Value)>)> = vec![
+    type Change = Box<dyn FnOnce(&mut Value)>;
+    let changes: Vec<(&str, Change)> = vec![
         ("unknown member", Box::new(|f| f["only_from"] = json!("10.0.0.0/8"))),
         ("unknown kind", Box::new(|f| f["kind"] = json!("admin"))),
         ("kind missing", Box::new(|f| drop(f.as_object_mut().unwrap().remove("kind")))),

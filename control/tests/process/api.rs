@@ -211,7 +211,9 @@ fn the_diagnostic_listener_answers_get_for_its_own_host() {
         assert_eq!(ask(&format!("GET {page}"), "rebound.example").0, 421, "{page}");
         assert_eq!(ask(&format!("POST {page}"), "localhost").0, 405, "{page}");
     }
-    assert!(ask("GET /metrics", "127.0.0.1").1.contains("ringgate_ready 1"));
+    let (_, metrics) = ask("GET /metrics", "127.0.0.1");
+    assert!(metrics.contains("ringgate_ready 1"), "{metrics}");
+    assert!(metrics.contains("ringgate_ca_expiry_timestamp_seconds{ca=\"db_client\"} "), "{metrics}");
     let (_, verbose) = ask("GET /readyz?verbose", "127.0.0.1");
     assert!(verbose.contains("\"store\":\"ok\"") && verbose.contains("\"draining\":\"ok\""), "{verbose}");
     assert_eq!(ask("GET /api/v1/status", "127.0.0.1").0, 404, "the admin API is not on this listener");

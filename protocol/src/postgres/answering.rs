@@ -227,11 +227,7 @@ impl PostgresMachine {
     }
 
     fn expect(&self, front: Head, tag: u8) -> Result<(), Fault> {
-        if front.tag == tag && self.flow == Flow::Fresh || front.tag == tag && tag == b'Z' {
-            Ok(())
-        } else {
-            Err(OUT_OF_ORDER)
-        }
+        if front.tag == tag && (self.flow == Flow::Fresh || tag == b'Z') { Ok(()) } else { Err(OUT_OF_ORDER) }
     }
 
     fn to(&mut self, flow: Flow, front: Head) -> Verdict {

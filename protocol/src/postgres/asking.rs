@@ -191,16 +191,28 @@ impl PostgresMachine {
         };
         let Some(visible) = input.get(..window) else { return Ok(Decision::Need(window)) };
         let frame = client::frame(front, visible)?;
-        let must_wait = match frame.verb {
-            Verb::Bind => self.statements.must_wait(frame.statement.of(visible), self.cycle),
-            Verb::Execute => matches!(self.portals.find(frame.portal.of(visible), self.cycle), Found::Wait),
-            _ => false,
-        };
-        if must_wait {
-            return Ok(Decision::Hold);
+        if self.must_wait(&frame, visible) {
+            // The change it hangs on may be one that the database skips without a word.
+            if self.skipping
+                && let Some(skipped) = self.drop_skipped(b'Z')
+            {
+                return Ok(Decision::Outcome(skipped));
+            }
+            if self.must_wait(&frame, visible) {
+                return Ok(Decision::Hold);
+            }
         }
         self.turn = Turn::Asked(frame);
         Ok(Decision::Ask)
+    }
+
+    /// Whether a name in it stands for what only the database's next answers can tell.
+    fn must_wait(&mut self, frame: &Frame, visible: &[u8]) -> bool {
+        match frame.verb {
+            Verb::Bind => self.statements.must_wait(frame.statement.of(visible), self.cycle),
+            Verb::Execute => matches!(self.portals.find(frame.portal.of(visible), self.cycle), Found::Wait),
+            _ => false,
+        }
     }
 
     /// What must happen before another message can be owed an answer. Messages that the database skips

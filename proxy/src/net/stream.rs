@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -195,11 +195,6 @@ impl Stream {
         // The peer may be gone already; there is nothing left to do about that.
         let _ = rustix::net::shutdown(self.as_fd(), rustix::net::Shutdown::Write);
     }
-
-    /// Whether the socket is a Unix socket.
-    pub fn is_unix(&self) -> bool {
-        matches!(self.inner.socket, Kind::Unix(_))
-    }
 }
 
 impl AsFd for Stream {
@@ -213,9 +208,4 @@ impl AsFd for Stream {
         // SAFETY: the descriptor stays open as long as `inner` does, which `self` holds for the borrow's life.
         unsafe { BorrowedFd::borrow_raw(raw) }
     }
-}
-
-/// The path of a PostgreSQL Unix socket directory's socket for `port`.
-pub fn unix_socket_in(dir: &Path, port: u16) -> PathBuf {
-    dir.join(format!(".s.PGSQL.{port}"))
 }

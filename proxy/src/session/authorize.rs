@@ -31,7 +31,7 @@ const DENIED_HINT: &str = "check the database user and the database name; ringga
 
 impl<P: Protocol> Session<Identified<P>> {
     /// Asks policy whether this identity may reach its route's database as the user and with the name it asks for.
-    pub(super) async fn authorize(mut self) -> Result<Session<Permitted<P>>, Ended> {
+    pub(super) async fn authorize(mut self) -> Result<Session<Permitted<P>>, Box<Ended>> {
         let identity = self.state.identity.clone();
         let Some(route) = identity.route.as_ref() else {
             return Err(self.deny(Reject::Auth, "the certificate has no route", DENIED, DENIED_HINT));
@@ -96,7 +96,7 @@ impl<P: Protocol> Session<Identified<P>> {
         Ok(self.step(|identified| Permitted { identified, permit, user_place }))
     }
 
-    fn deny(self, reject: Reject, why: &str, message: &str, hint: &str) -> Ended {
+    fn deny(self, reject: Reject, why: &str, message: &str, hint: &str) -> Box<Ended> {
         self.into_secured().refuse(RefusalKind::NotAuthorized, reject, why, message, hint)
     }
 

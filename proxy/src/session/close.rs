@@ -105,16 +105,16 @@ pub struct Ended {
 
 impl<S> Session<S> {
     /// Ends a session that has not reached the pump.
-    pub(super) fn closed(self, end: End) -> Ended {
+    pub(super) fn closed(self, end: End) -> Box<Ended> {
         let Session { core, client, trail, place, .. } = self;
-        Ended { core, trail, end, client: Some(client), last_words: Vec::new(), _place: place }
+        Box::new(Ended { core, trail, end, client: Some(client), last_words: Vec::new(), _place: place })
     }
 }
 
 impl Ended {
     /// Ends a session whose sockets the pump has closed.
-    pub(super) fn pumped(core: Rc<Core>, trail: Trail, end: End, place: Place) -> Ended {
-        Ended { core, trail, end, client: None, last_words: Vec::new(), _place: place }
+    pub(super) fn pumped(core: Rc<Core>, trail: Trail, end: End, place: Place) -> Box<Ended> {
+        Box::new(Ended { core, trail, end, client: None, last_words: Vec::new(), _place: place })
     }
 
     /// Records the end and says goodbye.

@@ -34,7 +34,7 @@ struct RulesParts {
 
 impl<P: Protocol> Session<Permitted<P>> {
     /// Connects to the database. The permit is consumed: there is no other way to a backend connection.
-    pub(super) async fn connect(mut self) -> Result<Session<Connected<P>>, Ended> {
+    pub(super) async fn connect(mut self) -> Result<Session<Connected<P>>, Box<Ended>> {
         let about = self.about();
         let permit = &self.state.permit;
         let database = permit.database().clone();
@@ -126,7 +126,7 @@ impl<P: Protocol> Connected<P> {
 
 impl<P: Protocol> Session<Connected<P>> {
     /// Runs the session.
-    pub(super) async fn pump(self) -> Ended {
+    pub(super) async fn pump(self) -> Box<Ended> {
         let Session { core, client, trail, place, state, .. } = self;
         let Connected { machine, backend, rules, control, _user_place } = state;
         let rules = Rules::new(trail, rules.commands, rules.statements, rules.parameters, rules.cancel);

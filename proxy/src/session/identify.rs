@@ -10,6 +10,7 @@ use super::secure::Secured;
 use super::{Ended, Session};
 use crate::metrics::Reject;
 use crate::plane::{Peer, PlainRoute};
+use crate::tls::config::CLIENT_CHAIN_MAX;
 use crate::worker::unix_us;
 
 /// The client is known.
@@ -22,7 +23,7 @@ pub struct Identified<P: Protocol> {
 
 impl<P: Protocol> Session<Secured<P>> {
     /// Takes the identity from the certificate that the TLS handshake has verified, and from nothing else.
-    pub(super) fn identify(mut self) -> Result<Session<Identified<P>>, Ended> {
+    pub(super) fn identify(mut self) -> Result<Session<Identified<P>>, Box<Ended>> {
         let identity = match self.listener.plain.clone() {
             Some(route) => fixed(&route, self.core.plane.authority.cluster_name()),
             None => match self.certificate() {
@@ -46,6 +47,9 @@ impl<P: Protocol> Session<Secured<P>> {
 
     fn certificate(&self) -> Result<CertIdentity, String> {
         let tls = self.client.tls.as_ref().ok_or("no TLS")?;
+        if tls.peer_chain_len() > CLIENT_CHAIN_MAX {
+            return Err("the certificate chain is too long".into());
+        }
         let leaf = tls.peer_certificate().ok_or("no client certificate")?;
         let identity = CertIdentity::from_certificate(leaf).map_err(|e| e.to_string())?;
         let now = i64::try_from(unix_us() / 1_000_000).unwrap_or(i64::MAX);

@@ -120,7 +120,7 @@ async fn run<P: Protocol>(session: Session<Accepted>) {
 }
 
 /// The line. The cold steps are boxed: their state is gone when the pump runs, and so is its memory.
-async fn drive<P: Protocol>(session: Session<Accepted>) -> Result<Ended, Ended> {
+async fn drive<P: Protocol>(session: Session<Accepted>) -> Result<Box<Ended>, Box<Ended>> {
     let session = Box::pin(session.secure::<P>()).await?;
     let session = session.identify()?;
     let session = Box::pin(session.authorize()).await?;

@@ -37,7 +37,7 @@ pub struct Startup {
 
 impl Session<Accepted> {
     /// Reads the client until it is known what it wants. Everything before that is bounded in time and bytes.
-    pub(super) async fn secure<P: Protocol>(mut self) -> Result<Session<Secured<P>>, Ended> {
+    pub(super) async fn secure<P: Protocol>(mut self) -> Result<Session<Secured<P>>, Box<Ended>> {
         let mut opening = P::opening();
         if self.listener.plain.is_some() {
             opening.offer_no_tls();
@@ -116,7 +116,7 @@ impl Session<Accepted> {
         }
     }
 
-    async fn shake_hands(mut self) -> Result<Self, Ended> {
+    async fn shake_hands(mut self) -> Result<Self, Box<Ended>> {
         let tls = match Tls::server(self.core.plane.tls.load_full()) {
             Ok(tls) => tls,
             Err(error) => return Err(self.failed(&LinkError::Tls(error))),
@@ -128,7 +128,7 @@ impl Session<Accepted> {
     }
 
     /// The client left, dawdled, or failed TLS. Recorded when it was TLS: that may be somebody trying.
-    fn failed(self, error: &LinkError) -> Ended {
+    fn failed(self, error: &LinkError) -> Box<Ended> {
         if let LinkError::Tls(error) = error {
             self.count_reject(Reject::Tls);
             self.record_failure(&error.to_string());
@@ -137,7 +137,7 @@ impl Session<Accepted> {
         self.closed(end)
     }
 
-    fn violated(self, rule: &'static str) -> Ended {
+    fn violated(self, rule: &'static str) -> Box<Ended> {
         self.count_reject(Reject::Protocol);
         self.core.counters.violations_client.fetch_add(1, Relaxed);
         let payload = &self.client.plain.filled()[..self.client.plain.len().min(64)];
@@ -159,7 +159,14 @@ impl Session<Accepted> {
 
 impl<P: Protocol> Session<Secured<P>> {
     /// Refuses the session: `why` is for the audit, `message` and `hint` for the client.
-    pub(super) fn refuse(mut self, kind: RefusalKind, reject: Reject, why: &str, message: &str, hint: &str) -> Ended {
+    pub(super) fn refuse(
+        mut self,
+        kind: RefusalKind,
+        reject: Reject,
+        why: &str,
+        message: &str,
+        hint: &str,
+    ) -> Box<Ended> {
         self.count_reject(reject);
         self.trail.refused(&self.core, why, message);
         let mut last_words = Vec::new();

@@ -173,6 +173,15 @@ impl Tls {
         chain.and_then(<[_]>::first)
     }
 
+    /// How many certificates the peer sent.
+    pub fn peer_chain_len(&self) -> usize {
+        let chain = match &self.role {
+            Role::Server(conn) => conn.peer_certificates(),
+            Role::Client(conn) => conn.peer_certificates(),
+        };
+        chain.map_or(0, <[_]>::len)
+    }
+
     /// The application protocol agreed on.
     pub fn alpn(&self) -> Option<&[u8]> {
         match &self.role {

@@ -4,9 +4,9 @@ use std::{io::Write, process::Command};
 
 use ringgate_tests::{
     Driver,
-    gateway::{self, SERVICE},
+    gateway::{self, SERVICE, Setup},
     on_both_drivers, places,
-    postgres::{DATABASE, USER},
+    postgres::{DATABASE, Options, Postgres, USER},
     process, wait,
 };
 use serde_json::Value;
@@ -19,7 +19,7 @@ on_both_drivers!(
     the_exit_status_is_the_clients,
     a_refused_database_user_gets_the_native_error,
     a_refused_database_name_gets_the_native_error,
-    a_certificate_is_good_for_its_route_only,
+    a_certificate_is_good_for_its_database_user_only,
     the_json_of_db_config_has_every_promised_key,
     plain_clients_use_the_tunnel,
     a_second_start_goes_on_with_the_same_data,
@@ -146,10 +146,20 @@ fn a_refused_database_name_gets_the_native_error(driver: Driver) {
     gateway.finish();
 }
 
-fn a_certificate_is_good_for_its_route_only(driver: Driver) {
+fn a_certificate_is_good_for_its_database_user_only(driver: Driver) {
     let (server, gateway, db) = super::trusted(driver);
     db.asking_for("postgres", DATABASE).psql("select 1").failed_with(2, &["FATAL"]);
+    // The database name of the startup message is the role's business.
+    assert_eq!(db.asking_for(USER, "postgres").psql("select current_database()").ok(), "postgres");
+    gateway.deny("    db_names: [postgres]\n");
+    wait::until_true("the role to take effect", wait::SOON, || db.asking_for(USER, "postgres").psql("").code != 0);
     db.asking_for(USER, "postgres").psql("select 1").failed_with(2, &["FATAL"]);
+    // An empty one means the user's name, which is judged after it was put in.
+    gateway.deny(&format!("    db_names: [{USER}]\n"));
+    let mut raw = ringgate_tests::raw::Raw::tls(&db).expect("TLS");
+    raw.send(&ringgate_tests::wire::startup(ringgate_tests::wire::VERSION_3_0, &[("user", USER)])).expect("send");
+    let messages = raw.read_to_close();
+    assert_eq!(messages.last().expect("an error").fields().severity(), "FATAL", "{messages:?}");
     assert_eq!(db.psql("select 1").ok(), "1");
     assert_eq!(
         server.sql("select count(*) from pg_stat_activity where usename = 'postgres' and client_addr is not null"),
@@ -241,8 +251,12 @@ fn what_get_prints_can_be_created_again(driver: Driver) {
 }
 
 fn the_driver_is_the_one_asked_for(driver: Driver) {
-    let (_server, gateway, _db) = super::trusted(driver);
+    // By the short variable too, which wins over the configuration.
+    let server = Postgres::start(Options::trust());
+    let other = if driver == Driver::Epoll { Driver::IoUring } else { Driver::Epoll };
+    let gateway = Setup::new(driver, &server.uri()).environment("RINGGATE_RUNTIME_DRIVER", driver.name()).start();
     assert_eq!(gateway.metric("ringgate_build_info", &[&format!("driver=\"{}\"", driver.name())]), 1.0);
+    assert_eq!(gateway.metric("ringgate_build_info", &[&format!("driver=\"{}\"", other.name())]), 0.0);
     assert_eq!(gateway.http("/healthz").0, 200);
     assert_eq!(gateway.http("/readyz").0, 200);
     gateway.finish();

@@ -87,8 +87,14 @@ fn a_wrong_key_is_ignored_in_silence(driver: Driver) {
     wrong_secret[7] ^= 1;
     let mut wrong_pid = right.clone();
     wrong_pid[0] ^= 1;
-    for wrong in [&wrong_secret[..], &wrong_pid[..], &right[..4], &[0; 8][..], &[7; 300][..]] {
+    for wrong in [&wrong_secret[..], &wrong_pid[..], &[0; 8][..], &[7; 200][..]] {
         cancel(&db, wrong);
+    }
+    // No key at all, and one longer than the protocol knows: closed, at most with a violation.
+    for malformed in [&right[..4], &[7; 300][..]] {
+        let mut canceller = Raw::tcp(&db);
+        canceller.send(&wire::untagged(wire::CANCEL_REQUEST, malformed)).expect("send");
+        assert!(canceller.read_to_close().iter().all(|m| m.fields().code() == "08P01"));
     }
     running(&server);
     cancel(&db, &right);

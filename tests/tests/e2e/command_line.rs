@@ -117,7 +117,11 @@ fn creating_what_exists_is_a_conflict(driver: Driver) {
     assert_eq!(create(&["create", "-"], &role), 6);
     assert_eq!(create(&["create", "-f", "-"], &role), 0);
     assert_ne!(create(&["create", "-f", "-"], &role.replace("db_users", "db_usres")), 0);
-    assert_eq!(gateway.cli(&["rm", "role/none-such", "--yes"]).code, 5);
+    gateway.apply(&role.replace("name: access", "name: extra"));
+    assert_eq!(gateway.cli(&["get", "role/extra"]).code, 0);
+    gateway.cli(&["rm", "role/extra", "--yes"]).ok();
+    assert_eq!(gateway.cli(&["get", "role/extra"]).code, 5);
+    assert_eq!(gateway.cli(&["rm", "role/extra", "--yes"]).code, 5);
     let login = gateway.cli(&["db", "login", "none-such", "--db-user", USER, "--db-name", DATABASE]);
     assert_eq!(login.code, 5, "{login:?}");
     gateway.finish();
