@@ -1,5 +1,10 @@
 //! A quickstart and the commands that talk to it, as processes; the database behind it is never reached.
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot start its processes has failed")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot start its processes has failed"
+)]
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;

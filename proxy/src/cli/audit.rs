@@ -100,14 +100,16 @@ fn tail(dir: &Path, filter: &Filter, lines: usize, no_follow: bool) -> Result<()
     for line in past {
         output::write(&(line + "\n"))?;
     }
-    while !no_follow {
+    if no_follow {
+        return Ok(());
+    }
+    loop {
         if let Some(line) = tail.next(LOOK).map_err(unreadable(dir))?
             && accepts(filter, &line)
         {
             output::write(&(line + "\n"))?;
         }
     }
-    Ok(())
 }
 
 /// Whether one line satisfies the filter, as `search` understands it.

@@ -5,6 +5,7 @@
 
 mod database;
 mod environment;
+mod listeners;
 mod problem;
 mod raw;
 mod scalar;

@@ -146,7 +146,7 @@ fn database(document: &DatabaseDocument) -> Value {
 fn duration(value: Duration) -> String {
     let us = value.as_micros();
     for (unit, length_us) in [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)] {
-        if us >= length_us && us % length_us == 0 {
+        if us >= length_us && us.is_multiple_of(length_us) {
             return format!("{}{unit}", us / length_us);
         }
     }
