@@ -68,6 +68,7 @@ fn config_text(dir: &Path, socket: &Path) -> String {
          node:\n\
          \x20 data_dir: .                   # the folder of this file\n\
          \x20 cluster_name: {cluster}\n\
+         runtime: {{ max_connections: 8192 }}  # two descriptors each, more than many machines allow by default\n\
          listeners:\n\
          \x20 postgres: {{ addr: \"127.0.0.1:5432\", cleartext_cancel: true }}\n\
          \x20 diag:     {{ addr: \"127.0.0.1:3000\" }}\n\
