@@ -306,8 +306,19 @@ impl RingConsumer {
         self.read = to;
     }
 
-    /// Gives the space before `position` back: it is on disk.
+    /// Gives the space before `position` back: it is on disk. What stood there is wiped first: records hold
+    /// statements as they were sent, before passwords in them are masked.
     pub(crate) fn release(&mut self, position: u64) {
+        let capacity = self.map.capacity;
+        let mut at = self.map.head();
+        while at < position {
+            let index = at & (capacity - 1);
+            let bytes = (position - at).min(capacity - index);
+            // SAFETY: the range lies inside the capacity and inside [head, position), which the producer writes to
+            // only after the store below; slices of it borrow `self`, so none is alive here.
+            unsafe { self.map.data(index as usize).write_bytes(0, bytes as usize) };
+            at += bytes;
+        }
         self.map.word(AT_HEAD).store(position, Ordering::Release);
     }
 }

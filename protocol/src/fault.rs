@@ -72,7 +72,7 @@ pub enum RefusalKind {
     ProtocolViolation,
     /// Allowed by the protocol, not served (0A000).
     Unsupported,
-    /// A frame beyond its bound (54000).
+    /// A frame beyond its bound (08P01).
     TooLarge,
     /// The audit log cannot take the record (58030).
     AuditUnavailable,

@@ -272,6 +272,8 @@ pub trait Machine {
     fn refuse(&mut self, refusal: &Refusal<'_>, out: &mut Outbox);
     /// No statement is running and no transaction is open: a drain may close here.
     fn is_idle(&self) -> bool;
+    /// Bytes of the cancel secret as this client was given it: the front of [`SessionKey::secret`].
+    fn secret_len(&self) -> usize;
     /// The database has announced itself that the connection ends: nothing of ours is said after that.
     fn has_parted(&self) -> bool;
     /// Statements forwarded whose outcome has not been seen.

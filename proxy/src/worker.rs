@@ -81,6 +81,8 @@ pub struct Control {
     pub sid: Uuid,
     /// The cancel key shown to the client.
     pub key: SessionKey,
+    /// How much of the key's secret the client was given.
+    pub secret_len: Cell<usize>,
     /// Who and what, for re-authorisation and the sessions list.
     pub about: About,
     /// Worker milliseconds of the last byte in either direction.
@@ -123,6 +125,7 @@ impl Control {
         Rc::new(Control {
             sid,
             key,
+            secret_len: Cell::new(key.secret.len()),
             about,
             active_ms: Cell::new(now_ms),
             sending_since_ms: Cell::new(0),

@@ -35,7 +35,7 @@ pub(super) const fn sqlstate(kind: RefusalKind) -> &'static str {
         RefusalKind::Idle => "57P05",
         RefusalKind::ProtocolViolation => "08P01",
         RefusalKind::Unsupported => "0A000",
-        RefusalKind::TooLarge => "54000",
+        RefusalKind::TooLarge => "08P01",
         RefusalKind::AuditUnavailable => "58030",
         RefusalKind::Internal => "XX000",
     }

@@ -252,6 +252,10 @@ impl Machine for PostgresMachine {
             && self.queue.is_settled()
     }
 
+    fn secret_len(&self) -> usize {
+        self.secret().len()
+    }
+
     fn has_parted(&self) -> bool {
         self.parted
     }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use ringgate_policy::Permit;
+use ringgate_policy::{Permit, TlsMode};
 use ringgate_protocol::{BackendTls, Credential, Login, LoginError, LoginStep, Protocol, RefusalKind};
 
 use super::prepare::{PrepareError, Prepared};
@@ -105,7 +105,14 @@ pub async fn connect<P: Protocol>(
                     tls_request: P::TLS_REQUEST,
                 };
                 let mut link = Link::new(stream, &core.pool, deadline);
-                let login = sign_in::<P>(&mut link, opening, permit, &prepared).await?;
+                let login = sign_in::<P>(&mut link, opening, permit, &prepared).await.map_err(|error| match error {
+                    // A peer whose certificate was not checked may be anybody: its words are not passed on.
+                    ConnectError::Login(mut login) if database.tls.mode == TlsMode::Insecure => {
+                        login.frame.clear();
+                        ConnectError::Login(login)
+                    }
+                    error => error,
+                })?;
                 return Ok((login, link, route));
             }
             Err(error) => {

@@ -6,6 +6,9 @@ use super::problem::Problem;
 use super::tree::{Entry, Kind, Mark, Node, parse};
 
 const PREFIX: &str = "RINGGATE__";
+/// The one key that has a short name too (user-experience section 7).
+const SHORT_DRIVER: &str = "RINGGATE_RUNTIME_DRIVER";
+const LONG_DRIVER: &str = "RINGGATE__RUNTIME__DRIVER";
 
 /// Lays every matching variable over the tree. Values are read as YAML, so `[a, b]` and `{a: 1}` work.
 pub(super) fn overlay(
@@ -15,6 +18,7 @@ pub(super) fn overlay(
 ) -> Node {
     let mut found: Vec<(String, OsString)> = variables
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+        .map(|(name, value)| (if name == SHORT_DRIVER { LONG_DRIVER.to_owned() } else { name }, value))
         .filter(|(name, _)| name.starts_with(PREFIX))
         .collect();
     found.sort();

@@ -118,6 +118,7 @@ impl<M: Machine> Pump<M> {
             ending: None,
             fault: None,
         };
+        pump.control.secret_len.set(pump.machine.secret_len());
         pump.machine.start(&mut pump.outbox);
         pump.collect_answers();
         pump

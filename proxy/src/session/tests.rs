@@ -334,6 +334,9 @@ impl<M: Machine> Machine for Explosive<M> {
     fn is_idle(&self) -> bool {
         self.0.is_idle()
     }
+    fn secret_len(&self) -> usize {
+        self.0.secret_len()
+    }
     fn has_parted(&self) -> bool {
         self.0.has_parted()
     }

@@ -23,6 +23,8 @@ const RECORD_HEAD_BYTES: usize = 5;
 const RECORD_PLAIN_BYTES_MAX: usize = 1 << 14;
 /// What one record adds to its plain text, generously: head, inner type, explicit nonce, tag.
 const RECORD_OVERHEAD_BYTES: usize = 64;
+/// What one record adds at least: head, inner type and tag of TLS 1.3.
+const RECORD_OVERHEAD_BYTES_MIN: usize = RECORD_HEAD_BYTES + 17;
 
 /// One TLS connection of either role.
 pub struct Tls {
@@ -73,7 +75,7 @@ impl Tls {
         }
         loop {
             if let Some(record) = whole_record(cipher.filled())
-                && record > plain.room() + RECORD_OVERHEAD_BYTES
+                && record > plain.room() + RECORD_OVERHEAD_BYTES_MIN
             {
                 return Ok(());
             }
@@ -84,17 +86,21 @@ impl Tls {
                     Role::Client(conn) => turn(conn.process_tls_records(records), plain, &mut self.control),
                 }
             };
-            cipher.consume(discard);
             match turn {
-                Ok(Turn::Again) => {}
-                Ok(Turn::Blocked) => return Ok(()),
-                Ok(Turn::PeerClosed) => {
-                    self.peer_closed = true;
-                    return Ok(());
+                Ok(turn) => {
+                    cipher.consume(discard);
+                    match turn {
+                        Turn::Again => {}
+                        Turn::Blocked => return Ok(()),
+                        Turn::PeerClosed => {
+                            self.peer_closed = true;
+                            return Ok(());
+                        }
+                    }
                 }
                 Err(error) => {
                     self.failed = Some(error.clone());
-                    self.encode_alert();
+                    self.encode_alert(cipher);
                     return Err(error);
                 }
             }
@@ -204,18 +210,21 @@ impl Tls {
         }
     }
 
-    fn encode_alert(&mut self) {
-        // The failed connection answers its error again once the alert is out.
-        for _ in 0..4 {
-            let mut nothing = NoPlain;
+    /// Collects the alert of a failed connection. The same records are offered again, none discarded: rustls still
+    /// refers to handshake messages in them, and answers its error again once the alert is out.
+    fn encode_alert(&mut self, cipher: &mut Buf) {
+        let mut nothing = NoPlain;
+        loop {
+            let records = cipher.filled_mut();
             let (_, turn) = match &mut self.role {
-                Role::Server(conn) => turn(conn.process_tls_records(&mut []), &mut nothing, &mut self.control),
-                Role::Client(conn) => turn(conn.process_tls_records(&mut []), &mut nothing, &mut self.control),
+                Role::Server(conn) => turn(conn.process_tls_records(records), &mut nothing, &mut self.control),
+                Role::Client(conn) => turn(conn.process_tls_records(records), &mut nothing, &mut self.control),
             };
-            if turn.is_err() {
-                return;
+            if !matches!(turn, Ok(Turn::Again)) {
+                break;
             }
         }
+        cipher.consume(cipher.len());
     }
 }
 
@@ -311,5 +320,101 @@ fn close_notify<D>(status: UnbufferedStatus<'_, '_, D>, out: &mut [u8]) -> usize
     match status.state {
         Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic.queue_close_notify(out).unwrap_or(0),
         _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::buffer::Pool;
+
+    fn pair() -> (Tls, Tls) {
+        let key = || rcgen::KeyPair::generate().expect("a key");
+        let (ca_key, server_key, client_key) = (key(), key(), key());
+        let mut ca = rcgen::CertificateParams::new(Vec::new()).expect("names");
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let ca_cert = ca.self_signed(&ca_key).expect("a CA");
+        let issuer = rcgen::Issuer::new(ca, ca_key);
+        let leaf = |key: &rcgen::KeyPair, usage| {
+            let mut params = rcgen::CertificateParams::new(vec!["localhost".into()]).expect("names");
+            params.extended_key_usages = vec![usage];
+            let cert = params.signed_by(key, &issuer).expect("a certificate");
+            let der = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+            (vec![cert.der().clone()], der.into())
+        };
+        let roots = [ca_cert.der().clone()];
+        let server = config::server(leaf(&server_key, rcgen::ExtendedKeyUsagePurpose::ServerAuth), &roots, None, false);
+        let identity = leaf(&client_key, rcgen::ExtendedKeyUsagePurpose::ClientAuth);
+        let client = config::client(config::Check::Full, &roots, Some(identity), None).expect("a client");
+        let name = ServerName::try_from("localhost").expect("a name");
+        let server = Tls::server(Arc::new(server.expect("a server"))).expect("TLS");
+        (server, Tls::client(Arc::new(client), name).expect("TLS"))
+    }
+
+    fn shake_hands(pool: &std::rc::Rc<Pool>, server: &mut Tls, client: &mut Tls) {
+        let (mut to_server, mut to_client) = (pool.large(), pool.large());
+        let mut plain = pool.large();
+        while !(server.is_established() && client.is_established()) {
+            client.read(&mut to_client, &mut plain).expect("client");
+            to_server.append(&client.take_control());
+            server.read(&mut to_server, &mut plain).expect("server");
+            to_client.append(&server.take_control());
+        }
+        assert!(plain.is_empty());
+    }
+
+    #[test]
+    fn records_are_read_into_whatever_room_there_is_and_none_is_lost() {
+        let pool = Pool::new(4 << 10, 32 << 10);
+        let (mut server, mut client) = pair();
+        shake_hands(&pool, &mut server, &mut client);
+        let sent: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
+        let mut rest = sent.as_slice();
+        let mut received = Vec::new();
+        let mut cipher = pool.at_least(200_000);
+        while received.len() < sent.len() {
+            while !rest.is_empty() && cipher.room() > 17_000 {
+                let mut out = pool.large();
+                let chunk = rest.len().min(16_384);
+                let taken = client.write(&rest[..chunk], &mut out).expect("written");
+                rest = &rest[taken..];
+                cipher.append(out.filled());
+            }
+            // Room for the payload of the next record and not a byte more: the tightest that must do.
+            let record = whole_record(cipher.filled()).expect("a record");
+            let mut plain = pool.at_least(record - RECORD_OVERHEAD_BYTES_MIN);
+            plain.advance(plain.room() - (record - RECORD_OVERHEAD_BYTES_MIN));
+            let before = plain.len();
+            server.read(&mut cipher, &mut plain).expect("read");
+            assert!(plain.len() > before);
+            received.extend_from_slice(&plain.filled()[before..]);
+            cipher.compact();
+        }
+        assert_eq!(received, sent);
+    }
+
+    #[test]
+    fn a_client_without_a_good_certificate_gets_an_alert() {
+        let pool = Pool::new(4 << 10, 32 << 10);
+        let (mut server, _) = pair();
+        // Another authority's client, which trusts this server's name only by chance of not getting that far.
+        let (_, mut foreign) = pair();
+        let (mut to_server, mut to_client, mut plain) = (pool.large(), pool.large(), pool.large());
+        let mut failed = None;
+        for _ in 0..8 {
+            if let Err(error) = foreign.read(&mut to_client, &mut plain) {
+                failed = Some(error);
+            }
+            to_server.append(&foreign.take_control());
+            if let Err(error) = server.read(&mut to_server, &mut plain) {
+                assert!(failed.is_some());
+                // The server hears of it by the client's alert and says nothing more.
+                assert!(matches!(error, Error::AlertReceived(_)), "{error:?}");
+                assert!(server.read(&mut to_server, &mut plain).is_err());
+                return;
+            }
+            to_client.append(&server.take_control());
+        }
+        panic!("nobody objected: {failed:?}");
     }
 }

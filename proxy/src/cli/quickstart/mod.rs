@@ -33,6 +33,7 @@ use crate::profile::{Gateway, Profile, private_dir, replace};
 use crate::server::ReadyInfo;
 use register::Registration;
 
+/// Ports taken when nothing else is asked for.
 const POSTGRES_PORT: u16 = 5432;
 const DIAG_PORT: u16 = 3000;
 
@@ -40,7 +41,7 @@ pub(super) fn run(context: &Context, arguments: Quickstart) -> Result<i32, Failu
     let listeners = listeners(&arguments.listeners)?;
     let registrations = register::parse(&arguments.databases)?;
     check_user(&arguments.user)?;
-    let place = place::open(&arguments.data_dir)?;
+    let place = place::open(&arguments.data_dir, &listeners)?;
     let mut config = Config::load(&place.config).map_err(|e| super::config::failure(e, Exit::Refused))?;
     take_addresses(context, &mut config, &listeners)?;
     serve::start_log(&config);

@@ -1,11 +1,14 @@
 //! The data directory of a quickstart: a new one, or its own earlier one, and nothing else.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 
+use super::{DIAG_PORT, POSTGRES_PORT};
 use crate::cli::failure::{Exit, Failure, file};
 use crate::config::SOCKET_PATH_BYTES_MAX;
 use crate::profile::{private_dir, replace};
@@ -22,8 +25,9 @@ pub(super) struct Place {
     pub(super) fresh: bool,
 }
 
-/// Makes the directory with its configuration, or takes up its own earlier one.
-pub(super) fn open(path: &Path) -> Result<Place, Failure> {
+/// Makes the directory with its configuration, which then holds the addresses `asked` for, or takes up its own
+/// earlier one.
+pub(super) fn open(path: &Path, asked: &BTreeMap<String, SocketAddr>) -> Result<Place, Failure> {
     private_dir(path).map_err(|e| file("make", path, &e))?;
     let dir = path.canonicalize().map_err(|e| file("open", path, &e))?;
     let config = dir.join("ringgate.yaml");
@@ -39,7 +43,7 @@ pub(super) fn open(path: &Path) -> Result<Place, Failure> {
             return Err(not_ours(&dir, "it is not empty and holds no ringgate.yaml"));
         }
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).map_err(|e| file("protect", &dir, &e))?;
-        let text = config_text(&dir, &socket_for(&dir)?);
+        let text = config_text(&dir, &socket_for(&dir)?, asked);
         replace(&config, text.as_bytes()).map_err(|e| file("write", &config, &e))?;
     } else {
         // The folder of a short socket path may be gone after a restart of the machine.
@@ -55,7 +59,9 @@ fn not_ours(dir: &Path, why: &str) -> Failure {
         .attempt("choose a directory that is empty or not there, or use: ringgate server -c FILE")
 }
 
-fn config_text(dir: &Path, socket: &Path) -> String {
+fn config_text(dir: &Path, socket: &Path, asked: &BTreeMap<String, SocketAddr>) -> String {
+    let addr = |name: &str, port| asked.get(name).copied().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let (postgres, diag) = (addr("postgres", POSTGRES_PORT), addr("diag", DIAG_PORT));
     let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let cluster: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(63).collect();
     let cluster = if cluster.trim_matches('-').is_empty() { "ringgate".to_owned() } else { cluster };
@@ -70,8 +76,8 @@ fn config_text(dir: &Path, socket: &Path) -> String {
          \x20 cluster_name: {cluster}\n\
          runtime: {{ max_connections: 8192 }}  # two descriptors each, more than many machines allow by default\n\
          listeners:\n\
-         \x20 postgres: {{ addr: \"127.0.0.1:5432\", cleartext_cancel: true }}\n\
-         \x20 diag:     {{ addr: \"127.0.0.1:3000\" }}\n\
+         \x20 postgres: {{ addr: \"{postgres}\", cleartext_cancel: true }}\n\
+         \x20 diag:     {{ addr: \"{diag}\" }}\n\
          \x20 admin:    {{ unix: {socket} }}\n\
          log: {{ format: text, level: warn }}\n"
     )
@@ -114,10 +120,10 @@ mod tests {
     fn an_empty_directory_is_made_a_place_and_taken_up_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("g w");
-        assert!(open(&path).unwrap().fresh);
+        assert!(open(&path, &BTreeMap::new()).unwrap().fresh);
         assert_eq!(fs::metadata(path.join("ringgate.yaml")).unwrap().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(path.join("secrets")).unwrap().mode() & 0o777, 0o700);
-        let again = open(&path).unwrap();
+        let again = open(&path, &BTreeMap::new()).unwrap();
         assert!(!again.fresh);
         let config = Config::load(&again.config).unwrap();
         assert_eq!(config.node.cluster_name, "gw");
@@ -128,9 +134,9 @@ mod tests {
     fn a_directory_with_anything_else_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("thesis.tex"), "x").unwrap();
-        assert_eq!(open(dir.path()).err().unwrap().exit, Exit::Conflict);
+        assert_eq!(open(dir.path(), &BTreeMap::new()).err().unwrap().exit, Exit::Conflict);
         fs::write(dir.path().join("ringgate.yaml"), "node: {}\n").unwrap();
-        assert_eq!(open(dir.path()).err().unwrap().exit, Exit::Conflict);
+        assert_eq!(open(dir.path(), &BTreeMap::new()).err().unwrap().exit, Exit::Conflict);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
@@ -138,7 +144,7 @@ mod tests {
     fn a_long_path_gets_a_short_socket_that_the_configuration_records() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("d".repeat(120));
-        let place = open(&path).unwrap();
+        let place = open(&path, &BTreeMap::new()).unwrap();
         let socket = Config::load(&place.config).unwrap().listeners.admin_socket;
         assert!(socket.as_os_str().len() <= SOCKET_PATH_BYTES_MAX, "{}", socket.display());
         assert_eq!(fs::metadata(socket.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
