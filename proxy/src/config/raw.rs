@@ -30,6 +30,7 @@ pub(super) fn read(root: &Tree, base: &Path, problems: &RefCell<Vec<Problem>>) -
     let node = node(section("node"), base);
     let data_dir = node.as_ref().map(|n| n.data_dir.clone()).unwrap_or_default();
     let config = Config {
+        file: PathBuf::new(),
         runtime: runtime(section("runtime")),
         listeners: listeners::read(section("listeners"), &data_dir),
         tls: tls(section("tls")),
