@@ -23,8 +23,9 @@ use crate::segment::{BATCH_START, Failed, Header, Segment};
 use crate::service::{NO_WORKER, SYNC_BUCKETS_US, Shared};
 use crate::state::State;
 
-/// Between looks at the rings while records come.
-const POLL: Duration = Duration::from_micros(500);
+/// Between looks at the rings while records come: a quarter of the flush interval, within these bounds.
+const POLL_MIN: Duration = Duration::from_micros(50);
+const POLL_MAX: Duration = Duration::from_millis(5);
 /// The same when a statement waits for its record to be on disk.
 const POLL_DURABLE: Duration = Duration::from_micros(200);
 /// Quiet for this long: sleep until the doorbell, or for `IDLE_POLL`.
@@ -215,7 +216,8 @@ impl Writer {
         match self.options.mode {
             _ if self.failed_at.is_some() => RETRY / 4,
             Mode::Durable => POLL_DURABLE,
-            _ => POLL.min(self.options.flush_interval.max(Duration::from_micros(50))),
+            // Four looks for each commit keep a ring shallow; every look costs a sleep and a wake-up.
+            _ => (self.options.flush_interval / 4).clamp(POLL_MIN, POLL_MAX),
         }
     }
 

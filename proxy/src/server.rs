@@ -169,6 +169,12 @@ fn choose_driver(config: &Config, ring: RingSize) -> anyhow::Result<Driver> {
     Ok(driver)
 }
 
+/// The I/O driver that a server with default settings would take on this machine.
+pub fn driver_here() -> &'static str {
+    let size = RingSize { entries: 256, cq: 1024 };
+    driver::choose(Wish::Auto, RingMode::Coop, size).map_or("none", Driver::word)
+}
+
 fn available_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -362,6 +368,25 @@ fn wait_until_empty(plane: &plane::Plane, limit: Duration) {
     }
 }
 
+/// The sections that differ and that only a new process reads.
+fn needs_restart(running: &Config, fresh: &Config) -> Vec<&'static str> {
+    fn differs<T: std::fmt::Debug>(a: &T, b: &T) -> bool {
+        format!("{a:?}") != format!("{b:?}")
+    }
+    // Addresses given on the command line are not in the file: listeners are not compared.
+    [
+        ("node", differs(&running.node, &fresh.node)),
+        ("runtime", differs(&running.runtime, &fresh.runtime)),
+        ("limits", differs(&running.limits, &fresh.limits)),
+        ("ca", differs(&running.ca, &fresh.ca)),
+        ("audit", differs(&running.audit, &fresh.audit)),
+        ("log", differs(&running.log, &fresh.log)),
+    ]
+    .into_iter()
+    .filter_map(|(section, differs)| differs.then_some(section))
+    .collect()
+}
+
 /// The data plane as the control plane sees it.
 struct Face {
     plane: Arc<Plane>,
@@ -424,10 +449,19 @@ impl serve::Plane for Face {
         self.plane.abort();
     }
 
+    /// Databases, the cluster's access settings and the listeners' certificate take effect for new sessions; what
+    /// needs a restart is named. A file that does not check changes nothing.
     fn reload(&self) -> Result<serde_json::Value, String> {
-        let tls = server_tls(&self.config, &self.plane.authority).map_err(|e| format!("{e:#}"))?;
+        let fresh = Config::load(&self.config.file).map_err(|e| match &e {
+            config::LoadError::Invalid(problems) => problems.render(),
+            config::LoadError::Unreadable { .. } => e.to_string(),
+        })?;
+        let tls = server_tls(&fresh, &self.plane.authority).map_err(|e| format!("{e:#}"))?;
+        let authority = &self.plane.authority;
+        authority.replace_static(fresh.databases.clone(), cluster_settings(&fresh)).map_err(|e| e.to_string())?;
         self.plane.tls.store(Arc::new(tls));
-        Ok(serde_json::json!({ "applied": ["tls"] }))
+        let needs_restart = needs_restart(&self.config, &fresh);
+        Ok(serde_json::json!({ "applied": ["databases", "auth", "tls"], "needs_restart": needs_restart }))
     }
 
     fn sessions(&self) -> serde_json::Value {

@@ -49,6 +49,8 @@ pub struct Core {
     prepared: RefCell<HashMap<u64, PreparedSlot>>,
     next_prepared: Cell<u64>,
     origin: Instant,
+    /// Wall clock at the worker's microsecond 0, set anew by every sweep: one clock read gives both times.
+    origin_unix_us: Cell<u64>,
     handshakes: Cell<usize>,
 }
 
@@ -183,6 +185,7 @@ impl Core {
             prepared: RefCell::default(),
             next_prepared: Cell::new(0),
             origin: Instant::now(),
+            origin_unix_us: Cell::new(unix_us()),
             handshakes: Cell::new(0),
         })
     }
@@ -195,6 +198,11 @@ impl Core {
     /// Microseconds of this worker's monotonic clock.
     pub fn now_us(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Wall clock, microseconds since 1970 UTC, at `now_us` of the worker's clock.
+    pub fn unix_us_at(&self, now_us: u64) -> u64 {
+        self.origin_unix_us.get() + now_us
     }
 
     /// Enters a session into the table.
@@ -312,7 +320,9 @@ impl Core {
         let snapshot = self.policy.borrow().current().clone();
         self.counters.policy_generation.store(snapshot.version(), Relaxed);
         let reauthorize = changed && snapshot.cluster().on_access_change == OnAccessChange::End;
-        let now_ms = self.now_ms();
+        let now_us = self.now_us();
+        let now_ms = now_us / 1000 + 1;
+        self.origin_unix_us.set(unix_us().saturating_sub(now_us));
         let now_unix = unix_us() / 1_000_000;
         let settings = &self.plane.settings;
         let draining = self.plane.is_draining();

@@ -96,10 +96,13 @@ pub fn run_with_input(command: &mut Command, input: &[u8], limit: Duration) -> S
     })
 }
 
-/// Sends a signal to one process.
+/// Sends a signal to one process. One that has ended meanwhile needs none.
 pub fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(pid as i32).expect("a process id");
-    kill_process(pid, signal).unwrap_or_else(|e| panic!("signal {signal:?} to {pid:?}: {e}"));
+    match kill_process(pid, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(e) => panic!("signal {signal:?} to {pid:?}: {e}"),
+    }
 }
 
 /// Resident memory of a process, bytes.

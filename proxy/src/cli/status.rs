@@ -70,15 +70,17 @@ pub(super) fn version(context: &Context, format: Format) -> Result<(), Failure> 
         "tls_provider": "aws-lc-rs",
         "target": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         "drivers": ["io_uring", "epoll"],
+        "driver_here": crate::server::driver_here(),
         "protocols": ["postgres"],
         "minimum_kernel": "5.6 for io_uring",
     });
     let text = || {
         let mut text = format!(
-            "ringgate {} ({}, {}, TLS by aws-lc-rs)\n",
+            "ringgate {} ({}, {}, TLS by aws-lc-rs, I/O by {})\n",
             env!("CARGO_PKG_VERSION"),
             client["profile"].as_str().unwrap_or_default(),
-            client["target"].as_str().unwrap_or_default()
+            client["target"].as_str().unwrap_or_default(),
+            client["driver_here"].as_str().unwrap_or_default()
         );
         if let Some(Value::Object(server)) = &server {
             let facts: Vec<String> = server

@@ -33,6 +33,8 @@ pub(crate) const SOCKET_PATH_BYTES_MAX: usize = 100;
 /// A checked configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
+    /// The file it came from, for a reload.
+    pub(crate) file: PathBuf,
     /// Name, folders, cluster.
     pub node: Node,
     /// Threads and rings. Changes need a restart.
@@ -250,7 +252,10 @@ impl Config {
     pub(crate) fn load(path: &Path) -> Result<Config, LoadError> {
         let text = read_bounded(path)?;
         let base = path.canonicalize().ok().and_then(|p| p.parent().map(Path::to_path_buf)).unwrap_or_default();
-        Config::parse(&path.display().to_string(), &text, &base, std::env::vars_os()).map_err(LoadError::Invalid)
+        let parsed = Config::parse(&path.display().to_string(), &text, &base, std::env::vars_os());
+        // The server may change its working directory; the file stays where it was.
+        let file = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        parsed.map(|config| Config { file, ..config }).map_err(LoadError::Invalid)
     }
 
     /// Checks a text. `base` is what relative folders are relative to; `file` is what problems call it.

@@ -30,6 +30,7 @@ pub(super) fn read(root: &Tree, base: &Path, problems: &RefCell<Vec<Problem>>) -
     let node = node(section("node"), base);
     let data_dir = node.as_ref().map(|n| n.data_dir.clone()).unwrap_or_default();
     let config = Config {
+        file: PathBuf::new(),
         runtime: runtime(section("runtime")),
         listeners: listeners::read(section("listeners"), &data_dir),
         tls: tls(section("tls")),
@@ -46,6 +47,11 @@ pub(super) fn read(root: &Tree, base: &Path, problems: &RefCell<Vec<Problem>>) -
     file.finish();
     Some(config)
 }
+
+/// Default of `audit.flush_interval`.
+const FLUSH: Duration = Duration::from_millis(10);
+/// The same when statements wait for it.
+const FLUSH_DURABLE: Duration = Duration::from_millis(2);
 
 fn node(s: Section<'_>, base: &Path) -> Option<Node> {
     let name = s.read("name", |t| label(t, 253)).unwrap_or_else(host_name);
@@ -265,10 +271,14 @@ fn audit(s: Section<'_>, data_dir: &Path) -> Audit {
         checkpoint.not_served(&["witness"]);
         checkpoint.finish();
     }
+    let mode = s.choice("mode", AuditMode::WORDS).unwrap_or(AuditMode::Strict);
+    // In `durable` statements wait for the commit. Otherwise the interval only bounds what a power cut may take, and
+    // every commit costs the processor a write-back.
+    let flush_interval = if mode == AuditMode::Durable { FLUSH_DURABLE } else { FLUSH };
     let audit = Audit {
         dir: data_dir.join(dir),
-        mode: s.choice("mode", AuditMode::WORDS).unwrap_or(AuditMode::Strict),
-        flush_interval: s.read("flush_interval", positive).unwrap_or(Duration::from_millis(2)),
+        mode,
+        flush_interval: s.read("flush_interval", positive).unwrap_or(flush_interval),
         segment_size: bytes(&s, "segment_size", 64 << 10, 1 << 40).unwrap_or(256 << 20),
         query_text: s.choice("query_text", QueryText::WORDS).unwrap_or(QueryText::Full),
         query_text_max: bytes(&s, "query_text_max", 64, 64 << 10).unwrap_or(64 << 10),

@@ -512,7 +512,7 @@ impl<M: Machine> Pump<M> {
     fn watch_stall(&self) {
         let sending = self.client.is_sending() || self.backend.is_sending();
         match (sending, self.control.sending_since_ms.get()) {
-            (true, 0) => self.control.sending_since_ms.set(self.core.now_ms()),
+            (true, 0) => self.control.sending_since_ms.set(self.rules.now_ms()),
             (false, since) if since != 0 => self.control.sending_since_ms.set(0),
             _ => {}
         }

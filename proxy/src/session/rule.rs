@@ -14,7 +14,7 @@ use super::trail::Trail;
 use super::{End, statement};
 use crate::session::cancel::BackendKey;
 use crate::settings::{ParameterDetail, QueryText};
-use crate::worker::{Control, Core, unix_us};
+use crate::worker::{Control, Core};
 
 /// Everything a session's statements are judged and recorded by.
 pub struct Rules {
@@ -81,7 +81,7 @@ impl Rules {
     /// Reads the clocks, once for all that happens in this turn.
     pub fn new_turn(&mut self, core: &Core) {
         self.now_us = core.now_us();
-        self.unix_us = unix_us();
+        self.unix_us = core.unix_us_at(self.now_us);
     }
 
     /// The turn's time on the worker's clock.

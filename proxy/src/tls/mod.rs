@@ -100,7 +100,8 @@ impl Tls {
                 }
                 Err(error) => {
                     self.failed = Some(error.clone());
-                    self.encode_alert(cipher);
+                    cipher.consume(cipher.len());
+                    self.encode_alert();
                     return Err(error);
                 }
             }
@@ -110,26 +111,31 @@ impl Tls {
     /// Encrypts the front of `plain` into `out` as far as there is room, and says how many bytes of it went.
     /// Control records come first.
     pub fn write(&mut self, plain: &[u8], out: &mut Buf) -> Result<usize, Error> {
-        self.collect_control();
-        if self.control.len() > out.room() {
-            return Ok(0);
-        }
-        out.append(&self.control);
-        self.control.clear();
         let mut written = 0;
         while written < plain.len() {
+            if !self.control.is_empty() {
+                if self.control.len() > out.room() {
+                    break;
+                }
+                out.append(&self.control);
+                self.control.clear();
+            }
             let room = out.room().saturating_sub(RECORD_OVERHEAD_BYTES);
             let chunk = (plain.len() - written).min(RECORD_PLAIN_BYTES_MAX).min(room);
             if chunk == 0 {
                 break;
             }
             let text = &plain[written..written + chunk];
+            let (control, spare) = (&mut self.control, out.spare_mut());
             let made = match &mut self.role {
-                Role::Server(conn) => encrypt(conn.process_tls_records(&mut []), text, out.spare_mut()),
-                Role::Client(conn) => encrypt(conn.process_tls_records(&mut []), text, out.spare_mut()),
+                Role::Server(conn) => encrypt(conn.process_tls_records(&mut []), text, spare, control),
+                Role::Client(conn) => encrypt(conn.process_tls_records(&mut []), text, spare, control),
             }?;
-            out.advance(made);
-            written += chunk;
+            // Nothing was made when control records (a key update) became due first: they go out in front.
+            if let Some(made) = made {
+                out.advance(made);
+                written += chunk;
+            }
         }
         Ok(written)
     }
@@ -196,35 +202,24 @@ impl Tls {
         }
     }
 
-    /// Collects records that became due without a read (a key update when the record limit nears).
-    fn collect_control(&mut self) {
+    /// Collects the alert of a failed connection. Only what is queued is asked for: going on to read would bring
+    /// rustls back to the records it failed on.
+    fn encode_alert(&mut self) {
         let mut nothing = NoPlain;
         loop {
             let (_, turn) = match &mut self.role {
-                Role::Server(conn) => turn(conn.process_tls_records(&mut []), &mut nothing, &mut self.control),
-                Role::Client(conn) => turn(conn.process_tls_records(&mut []), &mut nothing, &mut self.control),
+                Role::Server(conn) if conn.wants_write() => {
+                    turn(conn.process_tls_records(&mut []), &mut nothing, &mut self.control)
+                }
+                Role::Client(conn) if conn.wants_write() => {
+                    turn(conn.process_tls_records(&mut []), &mut nothing, &mut self.control)
+                }
+                _ => return,
             };
-            if !matches!(turn, Ok(Turn::Again)) {
+            if turn.is_err() {
                 return;
             }
         }
-    }
-
-    /// Collects the alert of a failed connection. The same records are offered again, none discarded: rustls still
-    /// refers to handshake messages in them, and answers its error again once the alert is out.
-    fn encode_alert(&mut self, cipher: &mut Buf) {
-        let mut nothing = NoPlain;
-        loop {
-            let records = cipher.filled_mut();
-            let (_, turn) = match &mut self.role {
-                Role::Server(conn) => turn(conn.process_tls_records(records), &mut nothing, &mut self.control),
-                Role::Client(conn) => turn(conn.process_tls_records(records), &mut nothing, &mut self.control),
-            };
-            if !matches!(turn, Ok(Turn::Again)) {
-                break;
-            }
-        }
-        cipher.consume(cipher.len());
     }
 }
 
@@ -303,16 +298,23 @@ fn turn<D>(
     (discard, turn)
 }
 
-fn encrypt<D>(status: UnbufferedStatus<'_, '_, D>, text: &[u8], out: &mut [u8]) -> Result<usize, Error> {
-    match status.state? {
-        ConnectionState::WriteTraffic(mut traffic) => {
-            traffic.encrypt(text, out).map_err(|e| Error::General(e.to_string()))
-        }
-        ConnectionState::TransmitTlsData(mut data) => match data.may_encrypt_app_data() {
-            Some(mut traffic) => traffic.encrypt(text, out).map_err(|e| Error::General(e.to_string())),
-            None => Err(Error::HandshakeNotComplete),
+/// Encrypts `text` as one record into `out`, or puts the control record that is due first into `control`.
+fn encrypt<D>(
+    status: UnbufferedStatus<'_, '_, D>,
+    text: &[u8],
+    out: &mut [u8],
+    control: &mut Vec<u8>,
+) -> Result<Option<usize>, Error> {
+    let failed = |e: rustls::unbuffered::EncryptError| Error::General(e.to_string());
+    match status.state {
+        Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic.encrypt(text, out).map(Some).map_err(failed),
+        // Reported once; our own direction stays open.
+        Ok(ConnectionState::PeerClosed) => Ok(None),
+        Ok(ConnectionState::BlockedHandshake) => Err(Error::HandshakeNotComplete),
+        state => match turn(UnbufferedStatus { discard: 0, state }, &mut NoPlain, control).1? {
+            Turn::Again => Ok(None),
+            Turn::Blocked | Turn::PeerClosed => Err(Error::HandshakeNotComplete),
         },
-        _ => Err(Error::HandshakeNotComplete),
     }
 }
 
