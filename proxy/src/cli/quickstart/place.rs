@@ -74,6 +74,7 @@ fn config_text(dir: &Path, socket: &Path, asked: &BTreeMap<String, SocketAddr>) 
          node:\n\
          \x20 data_dir: .                   # the folder of this file\n\
          \x20 cluster_name: {cluster}\n\
+         runtime: {{ max_connections: 8192 }}  # two descriptors each, more than many machines allow by default\n\
          listeners:\n\
          \x20 postgres: {{ addr: \"{postgres}\", cleartext_cancel: true }}\n\
          \x20 diag:     {{ addr: \"{diag}\" }}\n\
