@@ -9,12 +9,12 @@ use super::authorize::Permitted;
 use super::link::Link;
 use super::pump::Pump;
 use super::rule::Rules;
-use super::{Ended, Session, cancel};
+use super::{Ended, Place, Session, cancel};
 use crate::backend;
 use crate::metrics::Reject;
 use crate::plane::UserPlace;
 use crate::settings::ParameterDetail;
-use crate::worker::Control;
+use crate::worker::{Control, Core};
 
 /// Both sides are connected.
 pub struct Connected<P: Protocol> {
@@ -22,7 +22,7 @@ pub struct Connected<P: Protocol> {
     backend: Link,
     rules: RulesParts,
     control: Rc<Control>,
-    _user_place: UserPlace,
+    user_place: UserPlace,
 }
 
 struct RulesParts {
@@ -119,20 +119,35 @@ impl<P: Protocol> Connected<P> {
                 cancel: route,
             },
             control,
-            _user_place: user_place,
+            user_place,
         }
     }
 }
 
+/// A session in full flow: the pump, and what is given back after it.
+pub struct Running<P: Protocol> {
+    pump: Box<Pump<P::Machine>>,
+    core: Rc<Core>,
+    place: Place,
+    _user_place: UserPlace,
+}
+
 impl<P: Protocol> Session<Connected<P>> {
-    /// Runs the session.
-    pub(super) async fn pump(self) -> Box<Ended> {
+    /// Puts both sides into the pump.
+    pub(super) fn run(self) -> Running<P> {
         let Session { core, client, trail, place, state, .. } = self;
-        let Connected { machine, backend, rules, control, _user_place } = state;
+        let Connected { machine, backend, rules, control, user_place } = state;
         let rules = Rules::new(trail, rules.commands, rules.statements, rules.parameters, rules.cancel);
-        let mut pump = Box::new(Pump::new(machine, client, backend, rules, core.clone(), control));
-        let end = pump.run().await;
-        let trail = pump.close(end).await;
-        Ended::pumped(core, trail, end, place)
+        let pump = Box::new(Pump::new(machine, client, backend, rules, core.clone(), control));
+        Running { pump, core, place, _user_place: user_place }
+    }
+}
+
+impl<P: Protocol> Running<P> {
+    /// Runs the session to its end.
+    pub(super) async fn pump(mut self) -> Box<Ended> {
+        let end = self.pump.run().await;
+        let trail = Box::pin(self.pump.close(end)).await;
+        Ended::pumped(self.core, trail, end, self.place)
     }
 }

@@ -29,6 +29,7 @@ use std::time::Instant;
 use ringgate_protocol::{Protocol, postgres::Postgres};
 
 pub use close::{End, Ended};
+use connect::Running;
 use link::Link;
 use trail::Trail;
 
@@ -106,26 +107,34 @@ fn spawn<P: Protocol>(core: Rc<Core>, stream: Stream, peer: Peer, listener: Arc<
         peer,
         state: Accepted,
     };
+    // Boxed here, so that the task does not keep room for what only its first steps need.
+    let session = Box::new(session);
     net::spawn(run::<P>(session), move || {
         core.counters.panics.fetch_add(1, Relaxed);
         core.counters.ended[End::Panic as usize].fetch_add(1, Relaxed);
     });
 }
 
-async fn run<P: Protocol>(session: Session<Accepted>) {
+async fn run<P: Protocol>(session: Box<Session<Accepted>>) {
     let ended = match drive::<P>(session).await {
         Ok(ended) | Err(ended) => ended,
     };
-    ended.close().await;
+    Box::pin(ended.close()).await;
 }
 
-/// The line. The cold steps are boxed: their state is gone when the pump runs, and so is its memory.
-async fn drive<P: Protocol>(session: Session<Accepted>) -> Result<Box<Ended>, Box<Ended>> {
-    let session = Box::pin(session.secure::<P>()).await?;
+/// The line. The cold steps are boxed as one: an idle session is its pump and nothing else.
+async fn drive<P: Protocol>(session: Box<Session<Accepted>>) -> Result<Box<Ended>, Box<Ended>> {
+    let running = Box::pin(admit::<P>(*session)).await?;
+    Ok(running.pump().await)
+}
+
+/// The cold steps.
+async fn admit<P: Protocol>(session: Session<Accepted>) -> Result<Running<P>, Box<Ended>> {
+    let session = session.secure::<P>().await?;
     let session = session.identify()?;
-    let session = Box::pin(session.authorize()).await?;
-    let session = Box::pin(session.connect()).await?;
-    Ok(session.pump().await)
+    let session = session.authorize().await?;
+    let session = session.connect().await?;
+    Ok(session.run())
 }
 
 impl<S> Session<S> {

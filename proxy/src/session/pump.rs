@@ -139,11 +139,9 @@ impl<M: Machine> Pump<M> {
                 self.ending = Some(End::Panic);
             }));
             if last.is_ok() {
-                let _ = crate::net::within(
-                    std::time::Duration::from_secs(2),
-                    std::future::poll_fn(|cx| self.poll_last(cx)),
-                )
-                .await;
+                let farewell = std::future::poll_fn(|cx| self.poll_last(cx));
+                // A client that takes nothing does not keep a broken session alive.
+                let _ = Box::pin(crate::net::within(LINGER, farewell)).await;
             }
         }
         self.settle();

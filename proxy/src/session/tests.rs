@@ -438,3 +438,15 @@ fn random_cuts_change_nothing() {
         });
     }
 }
+
+#[test]
+fn an_idle_session_is_small() {
+    // Sizes of what every session keeps; the rest is rustls' connection and its keys.
+    fn size_of_result<A, R>(_: impl FnOnce(A) -> R) -> usize {
+        size_of::<R>()
+    }
+    let future = size_of_result(super::run::<Postgres>);
+    assert!(future <= 1024, "the session's future has {future} bytes");
+    let pump = size_of::<Pump<<Postgres as Protocol>::Machine>>();
+    assert!(pump <= 3072, "the pump has {pump} bytes");
+}
