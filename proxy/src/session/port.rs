@@ -189,7 +189,7 @@ impl Port {
             return Ok(());
         }
         let Some(tls) = self.tls.as_mut() else {
-            self.send.arm(buf);
+            self.transmit(buf);
             return Ok(());
         };
         let mut out = self.pool.large();
@@ -198,8 +198,22 @@ impl Port {
         if !buf.is_empty() {
             self.backlog = Some(buf);
         }
-        self.send.arm(out);
+        self.transmit(out);
         Ok(())
+    }
+
+    /// Sends at once what fits; the ring takes the rest.
+    fn transmit(&mut self, mut buf: Buf) {
+        match self.stream.send_now(buf.filled()) {
+            Ok(sent) => buf.consume(sent),
+            Err(_) => {
+                self.gone = true;
+                return;
+            }
+        }
+        if !buf.is_empty() {
+            self.send.arm(buf);
+        }
     }
 
     /// Sends what an earlier send left over, and TLS' own records, when the socket is free.
@@ -217,7 +231,7 @@ impl Port {
                 let control = tls.take_control();
                 let mut out = self.pool.at_least(control.len());
                 out.append(&control);
-                self.send.arm(out);
+                self.transmit(out);
                 Ok(true)
             }
             _ => Ok(false),
