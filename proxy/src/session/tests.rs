@@ -18,6 +18,8 @@ use ringgate_protocol::{
     Side, Step, Ticket,
 };
 
+mod ends;
+
 use super::End;
 use super::cancel::Route;
 use super::link::Link;
