@@ -19,6 +19,7 @@ use ringgate_protocol::{
 };
 
 mod ends;
+mod secured;
 
 use super::End;
 use super::cancel::Route;
