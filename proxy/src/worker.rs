@@ -60,6 +60,18 @@ struct PreparedSlot {
     result: Option<Result<Prepared, PrepareError>>,
 }
 
+/// A wait for the prepare thread: over, however it ends.
+struct PreparedPlace<'a> {
+    core: &'a Core,
+    ticket: u64,
+}
+
+impl Drop for PreparedPlace<'_> {
+    fn drop(&mut self) {
+        self.core.prepared.borrow_mut().remove(&self.ticket);
+    }
+}
+
 /// What the rest of the worker may say to a running session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -100,6 +112,8 @@ pub struct Control {
     /// Statements forwarded, for the sessions list.
     pub statements: Cell<u64>,
     order: Cell<Option<Order>>,
+    /// Among those to be woken when the audit moves.
+    awaits_audit: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -121,6 +135,18 @@ pub struct About {
     pub ends_on_expiry: bool,
 }
 
+impl Order {
+    fn urgency(self) -> u8 {
+        match self {
+            Order::Drain => 0,
+            Order::Idle => 1,
+            Order::Expired | Order::AccessLost => 2,
+            Order::Abort => 3,
+            Order::Stalled => 4,
+        }
+    }
+}
+
 impl Control {
     /// A handle for a session that is about to begin.
     pub fn new(sid: Uuid, key: SessionKey, about: About, now_ms: u64) -> Rc<Control> {
@@ -136,15 +162,24 @@ impl Control {
             backend: RefCell::default(),
             statements: Cell::new(0),
             order: Cell::new(None),
+            awaits_audit: Cell::new(false),
             waker: RefCell::default(),
         })
     }
 
-    /// Gives an order. The first one counts, except that an abort overrides a drain.
+    /// Gives an order. The first one counts, but one that cannot wait overrides one that can.
     pub fn order(&self, order: Order) {
-        if self.order.get().is_none() || order == Order::Abort {
+        if self.order.get().is_none_or(|given| given.urgency() < order.urgency()) {
             self.order.set(Some(order));
             self.wake();
+        }
+    }
+
+    /// Takes back an order to end for idleness: a statement is running, and idleness begins anew after `now_ms`.
+    pub fn is_not_idle(&self, now_ms: u64) {
+        self.active_ms.set(now_ms);
+        if self.order.get() == Some(Order::Idle) {
+            self.order.set(None);
         }
     }
 
@@ -241,7 +276,9 @@ impl Core {
 
     /// Wakes `control` when the audit ring has room again or a record has reached the disk.
     pub fn wait_for_audit(&self, control: &Rc<Control>) {
-        self.waiting.borrow_mut().push(control.clone());
+        if !control.awaits_audit.replace(true) {
+            self.waiting.borrow_mut().push(control.clone());
+        }
     }
 
     /// Waits for this connection's turn to compute one step of a TLS handshake (150 to 300 us each).
@@ -259,7 +296,8 @@ impl Core {
         self.handshakes.set(steps + 1);
     }
 
-    /// Asks the prepare thread for everything a backend connection needs, and waits for it.
+    /// Asks the prepare thread for everything a backend connection needs, and waits for it. The wait may be given up
+    /// by dropping it.
     pub async fn prepare(
         &self,
         database: Arc<ringgate_policy::Database>,
@@ -268,12 +306,12 @@ impl Core {
         let ticket = self.next_prepared.get();
         self.next_prepared.set(ticket + 1);
         self.prepared.borrow_mut().insert(ticket, PreparedSlot::default());
+        let _place = PreparedPlace { core: self, ticket };
         self.plane.prepare(self.id, ticket, database, db_user)?;
         std::future::poll_fn(|cx| {
             let mut slots = self.prepared.borrow_mut();
             let slot = slots.entry(ticket).or_default();
             if let Some(result) = slot.result.take() {
-                slots.remove(&ticket);
                 return std::task::Poll::Ready(result);
             }
             slot.waker = Some(cx.waker().clone());
@@ -313,7 +351,7 @@ impl Core {
     }
 
     /// Looks at every clock and every session once.
-    fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         self.plane.gate(self.id).beat();
         self.counters.buffer_bytes.store(self.pool.live_bytes() as u64, Relaxed);
         let changed = self.policy.borrow_mut().adopt();
@@ -354,7 +392,10 @@ impl Core {
 
     fn wake_waiting(&self) {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
-        waiting.iter().for_each(|control| control.wake());
+        for control in waiting {
+            control.awaits_audit.set(false);
+            control.wake();
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use ringgate_protocol::{BackendTls, Credential, Login, LoginError, LoginStep, Pr
 
 use super::prepare::{PrepareError, Prepared};
 use crate::net::stream::Stream;
+use crate::net::within;
 use crate::session::cancel::Route;
 use crate::session::link::{Link, LinkError};
 use crate::tls::Tls;
@@ -91,8 +92,11 @@ pub async fn connect<P: Protocol>(
     permit: &Permit,
 ) -> Result<(P::Login, Link, Route), ConnectError> {
     let database = permit.database();
-    let prepared = core.prepare(database.clone(), permit.db_user()).await?;
     let deadline = Instant::now() + database.limits.connect_timeout;
+    // Names and secrets may come from servers that do not answer: the limit covers them too.
+    let prepared = within(database.limits.connect_timeout, core.prepare(database.clone(), permit.db_user()))
+        .await
+        .ok_or(LinkError::TimedOut)??;
     let mut failure = ConnectError::Unreachable { address: database.uri.clone(), why: "no address".into() };
     for address in &prepared.addresses {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -149,6 +149,18 @@ impl Buf {
         self.end = (self.end + n).min(self.data.len());
     }
 
+    /// Makes room for at least `n` more bytes, in a larger buffer when moving the filled part does not do it.
+    pub fn reserve(&mut self, n: usize) {
+        if self.room() < n {
+            self.compact();
+        }
+        if self.room() < n {
+            let mut larger = self.pool.at_least(self.len() + n);
+            larger.append(self.filled());
+            *self = larger;
+        }
+    }
+
     /// Moves the filled part to the front, so that the room behind it is one piece.
     pub fn compact(&mut self) {
         if self.start > 0 {

@@ -59,7 +59,7 @@ impl Ear {
                 return Ok(());
             }
             // Cleared before looking: whoever writes after our look rings again.
-            self.shared.rung.store(false, Ordering::Release);
+            self.shared.rung.swap(false, Ordering::AcqRel);
             std::sync::atomic::fence(Ordering::SeqCst);
             heard();
         }

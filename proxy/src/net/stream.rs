@@ -203,6 +203,12 @@ impl Stream {
         Box::pin(async move { stream.readable().await })
     }
 
+    /// Ends our receiving: what has arrived can still be read, and the end of the stream follows it.
+    pub fn shutdown_read(&self) {
+        // As for the other direction.
+        let _ = rustix::net::shutdown(self.as_fd(), rustix::net::Shutdown::Read);
+    }
+
     /// Tells the peer that nothing more will be sent.
     pub fn shutdown_write(&self) {
         // The peer may be gone already; there is nothing left to do about that.

@@ -29,6 +29,8 @@ pub struct Port {
     pub at_end: bool,
     /// The peer takes nothing more: what is sent is dropped.
     pub gone: bool,
+    /// Milliseconds of the worker's clock since when a send has made no progress; 0 when none is in flight.
+    pub sending_since_ms: u64,
     /// Plain bytes received and sent.
     pub bytes_in: u64,
     /// Plain bytes handed to the socket.
@@ -68,6 +70,7 @@ impl Port {
             pool: pool.clone(),
             at_end: false,
             gone: false,
+            sending_since_ms: 0,
             bytes_in: 0,
             bytes_out: 0,
         };
@@ -79,6 +82,7 @@ impl Port {
         let mut moved = Moved::default();
         if let Poll::Ready((sent, mut buf)) = self.send.poll(cx) {
             moved.sent = true;
+            self.sending_since_ms = 0;
             match sent {
                 Ok(n) if n > 0 => {
                     buf.consume(n);
@@ -86,8 +90,12 @@ impl Port {
                         self.send.arm(buf);
                     }
                 }
-                // The peer closed its receiving side; its sending side tells the rest.
-                _ => self.gone = true,
+                // The peer takes nothing more. What it has said before can still be read, and then comes an end.
+                _ => {
+                    self.gone = true;
+                    self.backlog = None;
+                    self.stream.shutdown_read();
+                }
             }
         }
         if let Some(rest) = self.rest.as_mut()
@@ -141,6 +149,7 @@ impl Port {
         }
         if tls.peer_closed() {
             self.at_end = true;
+            self.cipher = None;
         }
         Ok(gained)
     }
@@ -172,9 +181,24 @@ impl Port {
         }
     }
 
-    /// Whether a send is in flight or owed: nothing more may be handed over.
+    /// Whether a send is in flight or owed, or the peer takes nothing more: nothing may be handed over.
     pub fn is_busy(&self) -> bool {
-        self.send.is_armed() || self.backlog.is_some()
+        self.send.is_armed() || self.backlog.is_some() || self.gone
+    }
+
+    /// Whether everything that the peer sent has been handed to its lane, and nothing more will come.
+    pub fn is_done(&self) -> bool {
+        self.at_end && self.cipher.as_ref().is_none_or(|c| whole_record(c.filled()).is_none())
+    }
+
+    /// Notes since when the send in flight has stood still, and says so; 0 when none is in flight.
+    pub fn watch_stall(&mut self, now_ms: u64) -> u64 {
+        self.sending_since_ms = match (self.send.is_armed(), self.sending_since_ms) {
+            (false, _) => 0,
+            (true, 0) => now_ms,
+            (true, since) => since,
+        };
+        self.sending_since_ms
     }
 
     /// Whether a send is in flight.

@@ -20,7 +20,7 @@ use std::task::{Context, Poll};
 
 use aws_lc_rs::digest;
 use ringgate_audit::Position;
-use ringgate_protocol::{Fault, Machine, Note, Outbox, Refusal, RefusalKind, Ruling, Side, Step};
+use ringgate_protocol::{Fault, Machine, Note, Outbox, Refusal, RefusalKind, Ruling, Side, Step, Ticket};
 
 use super::link::Link;
 use super::port::Port;
@@ -32,6 +32,18 @@ use crate::worker::{Control, Core, Order};
 
 /// How long the client may take to hang up after our last words.
 const LINGER: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// How long the client may take to take what is still owed to it.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// The same when the process is about to end: the session's own end must still be recorded.
+const LAST_WORDS_AT_SHUTDOWN: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Receives of a client that goes on talking after our last words.
+const LINGER_RECEIVES: u32 = 64;
+
+/// Hashes of long statements kept until their outcome. Those of statements whose outcome came first go unused.
+const HASHES_MAX: usize = 64;
 
 /// Turns of the loop before the other sessions of the worker get theirs.
 const TURNS_MAX: u32 = 16;
@@ -52,6 +64,9 @@ pub struct Pump<M> {
     yielding: Option<Yield>,
     /// Set when the session ends; what is still owed to the client is flushed first.
     ending: Option<End>,
+    parting: Parting,
+    /// Our own goodbye of TLS was said to the client.
+    closed_tls: bool,
     fault: Option<Fault>,
 }
 
@@ -81,7 +96,18 @@ enum Wait {
     #[default]
     No,
     Room,
-    Disk(Position),
+    /// The record of the statement at the front; the machine has no ruling yet.
+    Disk(Position, Ticket),
+}
+
+/// How far the end of the client's direction has been passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parting {
+    No,
+    /// TLS' goodbye is on its way.
+    Said,
+    /// The database has been told that nothing more will come. It answers what it was asked, and closes.
+    Shut,
 }
 
 struct Hashing {
@@ -116,6 +142,8 @@ impl<M: Machine> Pump<M> {
             hashed: VecDeque::new(),
             yielding: None,
             ending: None,
+            parting: Parting::No,
+            closed_tls: false,
             fault: None,
         };
         pump.control.secret_len.set(pump.machine.secret_len());
@@ -133,23 +161,29 @@ impl<M: Machine> Pump<M> {
         .await;
         if end == End::Panic {
             self.core.counters.panics.fetch_add(1, Relaxed);
+            self.ending = Some(End::Panic);
             let last = catch_unwind(AssertUnwindSafe(|| {
                 self.yielding = None;
                 self.farewell(RefusalKind::Internal, "the gateway made a mistake", "");
-                self.ending = Some(End::Panic);
             }));
-            if last.is_ok() {
-                let farewell = std::future::poll_fn(|cx| self.poll_last(cx));
-                // A client that takes nothing does not keep a broken session alive.
-                let _ = Box::pin(crate::net::within(LINGER, farewell)).await;
+            if last.is_err() {
+                self.down.answers.clear();
             }
         }
+        let last =
+            std::future::poll_fn(|cx| catch_unwind(AssertUnwindSafe(|| self.poll_last(cx))).unwrap_or(Poll::Ready(())));
+        // A client that does not take its last words is left alone.
+        let limit = if end == End::Drain { LAST_WORDS_AT_SHUTDOWN } else { LAST_WORDS };
+        let _ = Box::pin(crate::net::within(limit, last)).await;
         self.settle();
         end
     }
 
     /// Every statement without an outcome gets its record: the connection was lost under it.
     fn settle(&mut self) {
+        if let Wait::Disk(_, ticket) = self.up.waits {
+            self.rules.not_forwarded(&self.core, ticket);
+        }
         let message: &[u8] = b"connection lost before the reply ended";
         while let Some(ticket) = self.machine.take_unanswered() {
             self.rules.unanswered(&self.core, ticket, message);
@@ -171,11 +205,10 @@ impl<M: Machine> Pump<M> {
         self.rules.new_turn(&self.core);
         for _ in 0..TURNS_MAX {
             let moved = self.turn(cx);
-            if self.ending.is_some() {
-                return self.poll_last(cx);
+            if let Some(end) = self.ending {
+                return Poll::Ready(end);
             }
-            if !moved {
-                self.after(cx);
+            if !moved && !self.after(cx) {
                 return Poll::Pending;
             }
         }
@@ -186,14 +219,14 @@ impl<M: Machine> Pump<M> {
 
     /// One round over both sockets and both lanes. Answers whether anything moved.
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
-        let from_client = self.client.poll(cx, &mut self.up.data);
-        let from_backend = self.backend.poll(cx, &mut self.down.data);
-        let mut moved = from_client.any() | from_backend.any();
+        let mut moved = self.poll_ports(cx);
         if moved {
-            self.control.active_ms.set(self.rules.now_ms());
-            self.control.resting.set(false);
+            self.wake_up();
         }
         self.obey();
+        if self.ending.is_some() {
+            return true;
+        }
         for side in [Side::Client, Side::Backend] {
             match self.advance(side) {
                 Ok(advanced) => moved |= advanced,
@@ -203,8 +236,14 @@ impl<M: Machine> Pump<M> {
                 }
             }
         }
-        self.watch_ends();
-        moved
+        moved | self.watch_ends()
+    }
+
+    fn wake_up(&self) {
+        self.control.active_ms.set(self.rules.now_ms());
+        self.control.resting.set(false);
+        // Asked for before these bytes moved.
+        self.control.rest.set(false);
     }
 
     /// Moves the lane that begins at `side`: decrypt, rule, send, receive again.
@@ -214,9 +253,24 @@ impl<M: Machine> Pump<M> {
             Side::Backend => (&mut self.backend, &mut self.client, &mut self.down),
         };
         let mut moved = sink.flush().map_err(|_| End::Error)?;
-        if lane.waits != Wait::No && self.rules.may_go_on(&self.core, lane.waits.position()) {
+        let goes_on = match lane.waits {
+            Wait::No => None,
+            Wait::Room => self.rules.has_room(&self.core).then_some(()),
+            Wait::Disk(position, ticket) => self.rules.is_on_disk(&self.core, position).map(|on_disk| {
+                if on_disk {
+                    self.machine.resume(Ruling::Allow(ticket));
+                } else {
+                    lane.hashing = None;
+                    self.rules.not_forwarded(&self.core, ticket);
+                    self.machine.resume(Ruling::Refuse(rule::unrecorded(&self.core)));
+                }
+            }),
+        };
+        if goes_on.is_some() {
             lane.waits = Wait::No;
             moved = true;
+        } else if lane.waits != Wait::No {
+            self.core.wait_for_audit(&self.control);
         }
         if !sink.is_busy() {
             let gained = source.decrypt(&mut lane.data, lane.need).map_err(|_| End::tls(side))?;
@@ -260,6 +314,9 @@ impl<M: Machine> Pump<M> {
                 if lane.forward > 0 {
                     let n = usize::try_from(lane.forward).unwrap_or(left).min(left);
                     if let Some(done) = lane.feed_hash(&bytes[at..at + n]) {
+                        if self.hashed.len() >= HASHES_MAX {
+                            self.hashed.pop_front();
+                        }
                         self.hashed.push_back(done);
                     }
                     match out.as_mut() {
@@ -315,12 +372,12 @@ impl<M: Machine> Pump<M> {
                             if hash && let Some(from) = operation.text.streams_from {
                                 lane.hashing = Some(Hashing::new(ticket.ei, from, operation.text.full_bytes));
                             }
-                            self.machine.resume(Ruling::Allow(ticket));
                             if let Some(position) = position {
-                                lane.waits = Wait::Disk(position);
+                                lane.waits = Wait::Disk(position, ticket);
                                 self.core.wait_for_audit(&self.control);
                                 break;
                             }
+                            self.machine.resume(Ruling::Allow(ticket));
                         }
                         rule::Answer::Refuse { kind, message, detail, hint } => {
                             self.machine.resume(Ruling::Refuse(Refusal { kind, message, detail: &detail, hint }));
@@ -347,9 +404,12 @@ impl<M: Machine> Pump<M> {
             }
         }
         let moved = at > 0 || out.is_some();
-        if at > 0 && side == Side::Backend {
-            // The other side moved: a client lane that was held may go on.
-            self.up.held = false;
+        if at > 0 {
+            // The other side moved: a lane that was held may go on.
+            match side {
+                Side::Client => self.down.held = false,
+                Side::Backend => self.up.held = false,
+            }
         }
         let (lane, sink) = match side {
             Side::Client => (&mut self.up, &mut self.backend),
@@ -391,7 +451,12 @@ impl<M: Machine> Pump<M> {
             self.backend.rest();
         }
         let Some(order) = self.control.ordered() else { return };
-        if self.ending.is_some() || (order == Order::Drain && !(self.machine.is_idle() && self.is_quiet())) {
+        if order == Order::Drain && !(self.machine.is_idle() && self.is_quiet()) {
+            return;
+        }
+        if order == Order::Idle && self.machine.outstanding() > 0 {
+            // A statement in flight is not idle (access-model 10.3).
+            self.control.is_not_idle(self.rules.now_ms());
             return;
         }
         let (end, kind, message) = match order {
@@ -427,6 +492,7 @@ impl<M: Machine> Pump<M> {
                 self.farewell(RefusalKind::Unreachable, "the database broke the protocol", fault.what);
             }
             None if end == End::Error => self.farewell(RefusalKind::Internal, "the session cannot go on", ""),
+            None if end == End::Server => self.lost_database(),
             None => {}
         }
         self.ending = Some(end);
@@ -439,45 +505,65 @@ impl<M: Machine> Pump<M> {
         self.down.data = None;
     }
 
-    fn watch_ends(&mut self) {
-        if self.ending.is_some() {
-            return;
-        }
-        let up_done = self.client.at_end && self.up.is_drained() && !self.backend.is_busy();
-        if self.client.gone || (up_done && self.machine.outstanding() == 0) || (up_done && self.rules.goodbye) {
-            self.ending = Some(if self.down.answers.is_empty() { End::Client } else { End::Protocol });
-            return;
-        }
-        let down_done = self.backend.at_end && self.down.is_drained() && !self.client.is_busy();
-        if (down_done || self.backend.gone) && !self.client.is_busy() {
-            if self.rules.goodbye {
-                self.ending = Some(End::Client);
-            } else {
-                if !self.machine.has_parted() {
-                    let message = "the connection to the database was lost";
-                    self.farewell(RefusalKind::Unreachable, message, "connect again; the database may have restarted");
-                }
-                self.ending = Some(End::Server);
-            }
+    /// The database is gone, and has not said so itself.
+    fn lost_database(&mut self) {
+        if !self.machine.has_parted() {
+            let message = "the connection to the database was lost";
+            self.farewell(RefusalKind::Unreachable, message, "connect again; the database may have restarted");
         }
     }
 
-    /// Flushes what is owed to the client, then ends. Bounded by the sweep's stall limit.
-    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let Some(end) = self.ending else { return Poll::Ready(End::Error) };
+    /// Looks whether a side has ended. Answers whether another turn is wanted.
+    fn watch_ends(&mut self) -> bool {
+        if self.client.gone {
+            self.ending = Some(End::Client);
+            return true;
+        }
+        if self.client.is_done() && self.up.is_drained() && !self.backend.is_busy() {
+            // What was asked is answered first, to a client that may have closed its own direction only.
+            if self.machine.is_idle() {
+                self.ending = Some(End::Client);
+                return true;
+            }
+            match self.parting {
+                Parting::No => {
+                    self.backend.say_goodbye();
+                    self.parting = Parting::Said;
+                    return true;
+                }
+                Parting::Said => {
+                    self.backend.stream().shutdown_write();
+                    self.parting = Parting::Shut;
+                }
+                Parting::Shut => {}
+            }
+        }
+        if self.backend.is_done() && self.down.is_drained() && !self.client.is_busy() {
+            if self.rules.goodbye || self.parting != Parting::No {
+                self.ending = Some(End::Client);
+            } else {
+                self.lost_database();
+                self.ending = Some(End::Server);
+            }
+            return true;
+        }
+        false
+    }
+
+    /// Flushes what is owed to the client, and TLS' goodbye behind it.
+    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let mut ignored = None;
             self.client.poll(cx, &mut ignored);
-            if self.client.gone || end == End::Stalled || self.control.ordered() == Some(Order::Stalled) {
-                return Poll::Ready(end);
+            if self.client.gone || self.ending == Some(End::Stalled) {
+                return Poll::Ready(());
             }
             match self.client.flush() {
-                Err(_) => return Poll::Ready(end),
+                Err(_) => return Poll::Ready(()),
                 Ok(true) => continue,
                 Ok(false) => {}
             }
             if self.client.is_sending() {
-                self.watch_stall();
                 return Poll::Pending;
             }
             // In the middle of a frame there is no room for words: the client sees the close.
@@ -485,35 +571,47 @@ impl<M: Machine> Pump<M> {
                 let mut out = None;
                 append(&mut out, &self.core, &std::mem::take(&mut self.down.answers));
                 if out.is_some_and(|out| self.client.send(out).is_err()) {
-                    return Poll::Ready(end);
+                    return Poll::Ready(());
                 }
-                self.client.say_goodbye();
                 continue;
             }
-            return Poll::Ready(end);
-        }
-    }
-
-    /// After a poll in which nothing moved: look whether a send stalls, and whether a rest has begun.
-    fn after(&mut self, cx: &mut Context<'_>) {
-        self.watch_stall();
-        if self.control.resting.get() {
-            for port in [&mut self.client, &mut self.backend] {
-                port.wait_readable();
+            if std::mem::replace(&mut self.closed_tls, true) {
+                return Poll::Ready(());
             }
-            let mut none = None;
-            self.client.poll(cx, &mut none);
-            self.backend.poll(cx, &mut none);
+            self.client.say_goodbye();
         }
     }
 
-    fn watch_stall(&self) {
-        let sending = self.client.is_sending() || self.backend.is_sending();
-        match (sending, self.control.sending_since_ms.get()) {
-            (true, 0) => self.control.sending_since_ms.set(self.rules.now_ms()),
-            (false, since) if since != 0 => self.control.sending_since_ms.set(0),
-            _ => {}
+    /// After a turn in which nothing moved: looks whether a send stalls, and goes on with a rest that has begun.
+    /// Answers whether the rest is over already.
+    fn after(&mut self, cx: &mut Context<'_>) -> bool {
+        self.watch_stall();
+        if !self.control.resting.get() {
+            return false;
         }
+        // The receives that were cancelled end, or have got data after all; then readiness is waited for, and may be
+        // there already.
+        let mut moved = self.poll_ports(cx);
+        self.client.wait_readable();
+        self.backend.wait_readable();
+        moved |= self.poll_ports(cx);
+        if moved {
+            self.wake_up();
+        }
+        moved
+    }
+
+    fn poll_ports(&mut self, cx: &mut Context<'_>) -> bool {
+        let from_client = self.client.poll(cx, &mut self.up.data);
+        let from_backend = self.backend.poll(cx, &mut self.down.data);
+        from_client.any() | from_backend.any()
+    }
+
+    fn watch_stall(&mut self) {
+        let now_ms = self.rules.now_ms();
+        let (client, backend) = (self.client.watch_stall(now_ms), self.backend.watch_stall(now_ms));
+        let longest = if client == 0 || backend == 0 { client.max(backend) } else { client.min(backend) };
+        self.control.sending_since_ms.set(longest);
     }
 
     /// Nothing is on its way in either direction.
@@ -527,12 +625,14 @@ impl<M: Machine> Pump<M> {
     pub async fn close(mut self: Box<Self>, end: End) -> Trail {
         self.client.stream().shutdown_write();
         if !matches!(end, End::Client | End::Stalled) && !self.client.gone {
+            let mut left = LINGER_RECEIVES;
             let linger = std::future::poll_fn(|cx| {
                 loop {
                     let mut ignored = None;
                     let moved = self.client.poll(cx, &mut ignored);
                     self.client.forget_records();
-                    if self.client.at_end {
+                    left -= u32::from(moved.received);
+                    if self.client.at_end || left == 0 {
                         return Poll::Ready(());
                     }
                     self.client.arm(&mut None, 1);
@@ -577,15 +677,6 @@ impl Lane {
 
     fn wants_more(&self) -> bool {
         !self.is_paused() && self.data.as_ref().is_none_or(|d| d.len() < self.need)
-    }
-}
-
-impl Wait {
-    fn position(self) -> Option<Position> {
-        match self {
-            Wait::Disk(position) => Some(position),
-            Wait::No | Wait::Room => None,
-        }
     }
 }
 

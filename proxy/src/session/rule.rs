@@ -7,7 +7,7 @@ use aws_lc_rs::digest;
 use ringgate_audit::event::{Event, Statement};
 use ringgate_audit::{Position, Refused};
 use ringgate_policy::{AuditedStatements, CommandSet};
-use ringgate_protocol::{Class, Fault, FaultKind, Operation, Outcome, RefusalKind, Side, Ticket, Verb};
+use ringgate_protocol::{Class, Fault, FaultKind, Operation, Outcome, Refusal, RefusalKind, Side, Ticket, Verb};
 
 use super::parameters::Bound;
 use super::trail::Trail;
@@ -100,7 +100,8 @@ impl Rules {
         let detail = core.plane.settings.query_text;
         let streams = text.streams_from.is_some();
         let mut shown = statement_of(operation);
-        let needs_hash = streams && detail != QueryText::Off;
+        // The hash goes into the outcome: without one there is nowhere to put it.
+        let needs_hash = streams && detail != QueryText::Off && operation.has_outcome;
         if detail != QueryText::Full {
             shown.sha256 = (detail == QueryText::Hashed && !streams).then(|| sha256(text.head));
             shown.text = b"";
@@ -124,24 +125,27 @@ impl Rules {
             }
             Err(Refused::Full) => Answer::Wait,
             Err(_) => {
-                core.counters.statements_refused.fetch_add(1, Relaxed);
-                Answer::Refuse {
-                    kind: RefusalKind::AuditUnavailable,
-                    message: "the audit log cannot take this statement",
-                    detail: "nothing is forwarded that is not recorded (audit.mode)".to_owned(),
-                    hint: "tell the operator of the gateway; it goes on by itself when the audit log works again",
-                }
+                let Refusal { kind, message, detail, hint } = unrecorded(core);
+                Answer::Refuse { kind, message, detail: detail.to_owned(), hint }
             }
         }
     }
 
-    /// Whether a paused lane may go on: room in the ring, or the record on disk.
-    pub fn may_go_on(&self, core: &Core, position: Option<Position>) -> bool {
+    /// Whether a lane that waits for room in the ring may try again.
+    pub fn has_room(&self, core: &Core) -> bool {
         let audit = core.audit.borrow();
-        match position {
-            Some(position) => audit.is_durable(position) || !audit.sink_ok(),
-            None => !audit.pressure() || !audit.sink_ok(),
-        }
+        !audit.pressure() || !audit.sink_ok()
+    }
+
+    /// Whether a record is on disk; `None` while that is not known. `false`: the log cannot be written.
+    pub fn is_on_disk(&self, core: &Core, position: Position) -> Option<bool> {
+        let audit = core.audit.borrow();
+        if audit.is_durable(position) { Some(true) } else { (!audit.sink_ok()).then_some(false) }
+    }
+
+    /// Records that a statement that is on record was not forwarded after all.
+    pub fn not_forwarded(&mut self, core: &Core, ticket: Ticket) {
+        self.without_outcome(core, ticket, b"not forwarded", true);
     }
 
     /// Records what came of a statement.
@@ -172,6 +176,10 @@ impl Rules {
 
     /// Records that a statement's outcome will never be known.
     pub fn unanswered(&mut self, core: &Core, ticket: Ticket, message: &[u8]) {
+        self.without_outcome(core, ticket, message, false);
+    }
+
+    fn without_outcome(&mut self, core: &Core, ticket: Ticket, message: &[u8], skipped: bool) {
         if ticket.ei == u32::MAX {
             return;
         }
@@ -187,7 +195,7 @@ impl Rules {
                 error: message,
                 copy_bytes: 0,
                 query_sha256: None,
-                skipped: false,
+                skipped,
             },
         );
     }
@@ -255,6 +263,17 @@ impl Rules {
             AuditedStatements::DdlDml => operation.verb == Verb::FunctionCall || statement::is_ddl_or_dml(query_type),
             AuditedStatements::None => false,
         }
+    }
+}
+
+/// The refusal of a statement that the audit cannot take.
+pub fn unrecorded(core: &Core) -> Refusal<'static> {
+    core.counters.statements_refused.fetch_add(1, Relaxed);
+    Refusal {
+        kind: RefusalKind::AuditUnavailable,
+        message: "the audit log cannot take this statement",
+        detail: "nothing is forwarded that is not recorded (audit.mode)",
+        hint: "tell the operator of the gateway; it goes on by itself when the audit log works again",
     }
 }
 

@@ -18,6 +18,9 @@ use ringgate_protocol::{
     Side, Step, Ticket,
 };
 
+mod ends;
+mod secured;
+
 use super::End;
 use super::cancel::Route;
 use super::link::Link;

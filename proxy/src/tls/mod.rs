@@ -76,6 +76,7 @@ impl Tls {
         loop {
             if let Some(record) = whole_record(cipher.filled())
                 && record > plain.room() + RECORD_OVERHEAD_BYTES_MIN
+                && self.is_established()
             {
                 return Ok(());
             }
@@ -91,6 +92,14 @@ impl Tls {
                     cipher.consume(discard);
                     match turn {
                         Turn::Again => {}
+                        // rustls keeps a fragment of a handshake message in the records, where the data behind it
+                        // would wait for ever. No peer needs fragments once the handshake is done.
+                        Turn::Blocked if self.holds_a_fragment(cipher) => {
+                            let error = Error::General("a handshake message in fragments after the handshake".into());
+                            self.failed = Some(error.clone());
+                            cipher.consume(cipher.len());
+                            return Err(error);
+                        }
                         Turn::Blocked => return Ok(()),
                         Turn::PeerClosed => {
                             self.peer_closed = true;
@@ -111,6 +120,9 @@ impl Tls {
     /// Encrypts the front of `plain` into `out` as far as there is room, and says how many bytes of it went.
     /// Control records come first.
     pub fn write(&mut self, plain: &[u8], out: &mut Buf) -> Result<usize, Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         let mut written = 0;
         while written < plain.len() {
             if !self.control.is_empty() {
@@ -202,6 +214,10 @@ impl Tls {
         }
     }
 
+    fn holds_a_fragment(&self, cipher: &Buf) -> bool {
+        !self.peer_closed && self.is_established() && whole_record(cipher.filled()).is_some()
+    }
+
     /// Collects the alert of a failed connection. Only what is queued is asked for: going on to read would bring
     /// rustls back to the records it failed on.
     fn encode_alert(&mut self) {
@@ -236,7 +252,10 @@ trait Plain {
 }
 
 impl Plain for Buf {
+    /// Grows the buffer where it must: behind records without payload (the end of the handshake, a key update) there
+    /// may stand one that is larger than the room that was looked at.
     fn take(&mut self, bytes: &[u8]) -> bool {
+        self.reserve(bytes.len());
         self.append(bytes) == bytes.len()
     }
 }
