@@ -112,6 +112,8 @@ pub struct Control {
     /// Statements forwarded, for the sessions list.
     pub statements: Cell<u64>,
     order: Cell<Option<Order>>,
+    /// The policy snapshot that the session was last judged by.
+    judged_by: Cell<u64>,
     /// Among those to be woken when the audit moves.
     awaits_audit: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -127,6 +129,8 @@ pub struct About {
     pub db_user: String,
     /// Database name.
     pub db_name: String,
+    /// The policy snapshot that let it in.
+    pub policy_version: u64,
     /// Client address.
     pub peer: String,
     /// Effective idle limit.
@@ -154,6 +158,7 @@ impl Control {
             sid,
             key,
             secret_len: Cell::new(key.secret.len()),
+            judged_by: Cell::new(about.policy_version),
             about,
             active_ms: Cell::new(now_ms),
             sending_since_ms: Cell::new(0),
@@ -354,10 +359,10 @@ impl Core {
     pub(crate) fn sweep(&self) {
         self.plane.gate(self.id).beat();
         self.counters.buffer_bytes.store(self.pool.live_bytes() as u64, Relaxed);
-        let changed = self.policy.borrow_mut().adopt();
+        self.policy.borrow_mut().adopt();
         let snapshot = self.policy.borrow().current().clone();
         self.counters.policy_generation.store(snapshot.version(), Relaxed);
-        let reauthorize = changed && snapshot.cluster().on_access_change == OnAccessChange::End;
+        let reauthorizes = snapshot.cluster().on_access_change == OnAccessChange::End;
         let now_us = self.now_us();
         let now_ms = now_us / 1000 + 1;
         self.origin_unix_us.set(unix_us().saturating_sub(now_us));
@@ -368,6 +373,8 @@ impl Core {
         for control in all {
             let idle = Duration::from_millis(now_ms.saturating_sub(control.active_ms.get()));
             let about = &control.about;
+            // A session that was still connecting when the policy changed was let in by the one before.
+            let reauthorize = reauthorizes && control.judged_by.replace(snapshot.version()) != snapshot.version();
             if about.ends_on_expiry && i64::try_from(now_unix).is_ok_and(|now| now >= about.identity.not_after_unix) {
                 control.order(Order::Expired);
             } else if reauthorize && !session::authorize::still_allowed(about, &snapshot) {

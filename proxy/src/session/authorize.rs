@@ -21,6 +21,8 @@ pub struct Permitted<P: Protocol> {
     pub identified: Identified<P>,
     /// The proof.
     pub permit: Permit,
+    /// The policy snapshot that gave it.
+    pub policy_version: u64,
     /// The user's place among its connections.
     pub user_place: UserPlace,
 }
@@ -93,7 +95,8 @@ impl<P: Protocol> Session<Identified<P>> {
             ));
         };
         self.place.authorized();
-        Ok(self.step(|identified| Permitted { identified, permit, user_place }))
+        let policy_version = snapshot.version();
+        Ok(self.step(|identified| Permitted { identified, permit, policy_version, user_place }))
     }
 
     fn deny(self, reject: Reject, why: &str, message: &str, hint: &str) -> Box<Ended> {
@@ -137,13 +140,14 @@ pub fn still_allowed(about: &About, snapshot: &Arc<Snapshot>) -> bool {
 impl<P: Protocol> Session<Permitted<P>> {
     /// What the session is about, for its handle.
     pub(super) fn about(&self) -> About {
-        let Permitted { identified, permit, .. } = &self.state;
+        let Permitted { identified, permit, policy_version, .. } = &self.state;
         let options = permit.options();
         About {
             identity: Rc::clone(&identified.identity),
             service: permit.database().name.clone(),
             db_user: permit.db_user().to_owned(),
             db_name: permit.db_name().to_owned(),
+            policy_version: *policy_version,
             peer: self.peer.to_string(),
             idle_limit: options.client_idle_timeout.filter(|limit| *limit > Duration::ZERO),
             ends_on_expiry: options.disconnect_expired_cert,

@@ -72,7 +72,7 @@ impl<P: Protocol> Session<Permitted<P>> {
         };
         let parameters = settings.parameters;
         Ok(self.step(|permitted| {
-            let Permitted { identified, permit, user_place } = permitted;
+            let Permitted { identified, permit, user_place, .. } = permitted;
             Connected::new(
                 identified.secured.opening,
                 login,

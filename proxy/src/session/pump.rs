@@ -624,7 +624,7 @@ impl<M: Machine> Pump<M> {
     /// bytes would make the kernel send a reset, which may overtake our last words.
     pub async fn close(mut self: Box<Self>, end: End) -> Trail {
         self.client.stream().shutdown_write();
-        if !matches!(end, End::Client | End::Stalled) && !self.client.gone {
+        if end != End::Stalled && !self.client.gone {
             let mut left = LINGER_RECEIVES;
             let linger = std::future::poll_fn(|cx| {
                 loop {

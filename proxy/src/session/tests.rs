@@ -55,6 +55,10 @@ struct World {
 
 impl World {
     fn new() -> World {
+        World::of(ClusterSettings::default())
+    }
+
+    fn of(cluster: ClusterSettings) -> World {
         let folder = tempfile::tempdir().expect("a folder");
         let options = ringgate_audit::Options::new(folder.path().join("audit"));
         let (bell, _ear) = doorbell::pair().expect("a doorbell");
@@ -67,7 +71,7 @@ impl World {
             user_cert_ttl: Duration::from_secs(3600),
             db_cert_ttl: Duration::from_secs(3600),
             static_databases: Vec::new(),
-            cluster: ClusterSettings::default(),
+            cluster,
             audit: Arc::new(Silent),
         })
         .expect("an authority");
@@ -153,6 +157,7 @@ fn pump<M: Machine>(core: &Rc<Core>, machine: M, client: Link, backend: Link) ->
         service: "db".into(),
         db_user: "app".into(),
         db_name: "app".into(),
+        policy_version: 0,
         peer: "test".into(),
         idle_limit: None,
         ends_on_expiry: false,

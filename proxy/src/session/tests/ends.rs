@@ -442,3 +442,24 @@ fn a_database_that_dies_under_a_statement_leaves_a_native_error_and_a_record() {
         });
     }
 }
+
+#[test]
+fn a_session_let_in_by_an_older_policy_is_judged_by_the_newest() {
+    for driver in BOTH {
+        let mut world = World::of(ClusterSettings {
+            on_access_change: ringgate_policy::OnAccessChange::End,
+            ..ClusterSettings::default()
+        });
+        world.run(driver, async |core| {
+            let Wires { client, backend, client_far, backend_far } = wires(&core);
+            // Its database is in no snapshot of this world, and the one that let it in is none of them.
+            let (pump, control) = pump(&core, machine(), client, backend);
+            core.sweep();
+            core.enter(&control);
+            assert_eq!(control.ordered(), None);
+            core.sweep();
+            assert_eq!(control.ordered(), Some(Order::AccessLost));
+            drop((pump, client_far, backend_far));
+        });
+    }
+}
