@@ -31,7 +31,8 @@ pub struct Plane {
     pub tls: ArcSwap<ServerConfig>,
     gates: Vec<Gate>,
     jobs: mpsc::Sender<Job>,
-    users: Mutex<HashMap<String, u32>>,
+    /// Sessions of each user and of each database.
+    counts: Mutex<HashMap<Counted, u32>>,
     pre_auth: AtomicUsize,
     draining: AtomicBool,
     origin: Instant,
@@ -139,7 +140,7 @@ impl Plane {
             tls: ArcSwap::from_pointee(tls),
             gates: ways.into_iter().map(gate).collect(),
             jobs,
-            users: Mutex::default(),
+            counts: Mutex::default(),
             pre_auth: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             origin,
@@ -203,15 +204,15 @@ impl Plane {
         self.jobs.send(job).map_err(|_| PrepareError::Stopped)
     }
 
-    /// Counts a session of `user`; `None` when it has `max` already (0 = unlimited). Dropping gives it back.
-    pub fn count_user(self: &Arc<Self>, user: &str, max: u32) -> Option<UserPlace> {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = users.entry(user.to_owned()).or_default();
+    /// Counts a session of `whom`; `None` when it has `max` already (0 = unlimited). Dropping gives it back.
+    pub fn count(self: &Arc<Self>, whom: Counted, max: u32) -> Option<SessionPlace> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(whom.clone()).or_default();
         if max != 0 && *count >= max {
             return None;
         }
         *count += 1;
-        Some(UserPlace { plane: self.clone(), user: user.to_owned() })
+        Some(SessionPlace { plane: self.clone(), whom })
     }
 
     /// Starts the drain: every worker closes sessions that are between statements.
@@ -285,19 +286,28 @@ impl Gate {
     }
 }
 
-/// One counted session of a user.
-pub struct UserPlace {
-    plane: Arc<Plane>,
-    user: String,
+/// Whose sessions are counted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Counted {
+    /// A product user (`max_connections` of its roles).
+    User(String),
+    /// A registered database (`limits.max_sessions`).
+    Database(String),
 }
 
-impl Drop for UserPlace {
+/// One counted session.
+pub struct SessionPlace {
+    plane: Arc<Plane>,
+    whom: Counted,
+}
+
+impl Drop for SessionPlace {
     fn drop(&mut self) {
-        let mut users = self.plane.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = users.get_mut(&self.user) {
+        let mut counts = self.plane.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.whom) {
             *count -= 1;
             if *count == 0 {
-                users.remove(&self.user);
+                counts.remove(&self.whom);
             }
         }
     }

@@ -250,7 +250,7 @@ fn server_tls(config: &Config, authority: &Authority) -> anyhow::Result<ServerCo
     hosts.extend(config.tls.public_names.iter().cloned());
     let identity = authority.listener_certificate(&hosts).context("cannot make the listener's certificate")?;
     let tls13_only = config.tls.min_version == config::TlsVersion::V13;
-    tls::config::server(identity, &authority.trust(CaKind::User), Postgres::DIRECT_TLS_ALPN, tls13_only)
+    tls::config::server(identity, &authority.trust(CaKind::User), Postgres::DIRECT_TLS_ALPN, tls13_only, &config.tls.kx)
         .context("TLS of the listeners")
 }
 

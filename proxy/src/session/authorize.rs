@@ -12,7 +12,7 @@ use ringgate_protocol::{Class, Protocol, RefusalKind};
 use super::identify::Identified;
 use super::{Ended, Session};
 use crate::metrics::Reject;
-use crate::plane::UserPlace;
+use crate::plane::{Counted, SessionPlace};
 use crate::worker::About;
 
 /// Policy said yes.
@@ -23,8 +23,8 @@ pub struct Permitted<P: Protocol> {
     pub permit: Permit,
     /// The policy snapshot that gave it.
     pub policy_version: u64,
-    /// The user's place among its connections.
-    pub user_place: UserPlace,
+    /// The places among the user's and the database's sessions.
+    pub places: Vec<SessionPlace>,
 }
 
 /// What the client is told whatever the reason: it may not learn which databases or rules there are.
@@ -77,26 +77,30 @@ impl<P: Protocol> Session<Identified<P>> {
                 "ask for a role with @replication",
             ));
         }
-        let max = permit.options().max_connections;
-        let Some(user_place) = self.core.plane.count_user(&identity.user, max) else {
-            let why = format!("max_connections {max}");
-            // The refusal itself is the record that counts; this one names the limit.
-            let _ = self
-                .trail
-                .record(&self.core, &Event::SessionRejected { reason: "max_connections", maximum: max.into() });
-            let message = "too many connections";
-            let hint = "close another session first";
-            return Err(self.into_secured().refuse(
-                RefusalKind::TooManyConnections,
-                Reject::Limit,
-                &why,
-                message,
-                hint,
-            ));
-        };
+        let limits = [
+            ("max_connections", Counted::User(identity.user.clone()), permit.options().max_connections),
+            ("limits.max_sessions", Counted::Database(database.name.clone()), database.limits.max_sessions),
+        ];
+        let mut places = Vec::with_capacity(limits.len());
+        for (limit, whom, max) in limits {
+            let Some(place) = self.core.plane.count(whom, max) else {
+                // The refusal itself is the record that counts; this one names the limit.
+                let _ = self.trail.record(&self.core, &Event::SessionRejected { reason: limit, maximum: max.into() });
+                let (message, hint) = ("too many connections", "close another session first");
+                let why = format!("{limit} {max}");
+                return Err(self.into_secured().refuse(
+                    RefusalKind::TooManyConnections,
+                    Reject::Limit,
+                    &why,
+                    message,
+                    hint,
+                ));
+            };
+            places.push(place);
+        }
         self.place.authorized();
         let policy_version = snapshot.version();
-        Ok(self.step(|identified| Permitted { identified, permit, policy_version, user_place }))
+        Ok(self.step(|identified| Permitted { identified, permit, policy_version, places }))
     }
 
     fn deny(self, reject: Reject, why: &str, message: &str, hint: &str) -> Box<Ended> {

@@ -12,7 +12,7 @@ use super::rule::Rules;
 use super::{Ended, Place, Session, cancel};
 use crate::backend;
 use crate::metrics::Reject;
-use crate::plane::UserPlace;
+use crate::plane::SessionPlace;
 use crate::settings::ParameterDetail;
 use crate::worker::{Control, Core};
 
@@ -22,7 +22,7 @@ pub struct Connected<P: Protocol> {
     backend: Link,
     rules: RulesParts,
     control: Rc<Control>,
-    user_place: UserPlace,
+    places: Vec<SessionPlace>,
 }
 
 struct RulesParts {
@@ -72,7 +72,7 @@ impl<P: Protocol> Session<Permitted<P>> {
         };
         let parameters = settings.parameters;
         Ok(self.step(|permitted| {
-            let Permitted { identified, permit, user_place, .. } = permitted;
+            let Permitted { identified, permit, places, .. } = permitted;
             Connected::new(
                 identified.secured.opening,
                 login,
@@ -81,7 +81,7 @@ impl<P: Protocol> Session<Permitted<P>> {
                 permit,
                 route,
                 control,
-                user_place,
+                places,
                 limits,
                 parameters,
             )
@@ -99,7 +99,7 @@ impl<P: Protocol> Connected<P> {
         permit: ringgate_policy::Permit,
         route: cancel::Route,
         control: Rc<Control>,
-        user_place: UserPlace,
+        places: Vec<SessionPlace>,
         limits: Limits,
         default_parameters: ParameterDetail,
     ) -> Connected<P> {
@@ -119,7 +119,7 @@ impl<P: Protocol> Connected<P> {
                 cancel: route,
             },
             control,
-            user_place,
+            places,
         }
     }
 }
@@ -129,17 +129,17 @@ pub struct Running<P: Protocol> {
     pump: Box<Pump<P::Machine>>,
     core: Rc<Core>,
     place: Place,
-    _user_place: UserPlace,
+    _places: Vec<SessionPlace>,
 }
 
 impl<P: Protocol> Session<Connected<P>> {
     /// Puts both sides into the pump.
     pub(super) fn run(self) -> Running<P> {
         let Session { core, client, trail, place, state, .. } = self;
-        let Connected { machine, backend, rules, control, user_place } = state;
+        let Connected { machine, backend, rules, control, places } = state;
         let rules = Rules::new(trail, rules.commands, rules.statements, rules.parameters, rules.cancel);
         let pump = Box::new(Pump::new(machine, client, backend, rules, core.clone(), control));
-        Running { pump, core, place, _user_place: user_place }
+        Running { pump, core, place, _places: places }
     }
 }
 

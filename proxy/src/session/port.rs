@@ -90,12 +90,7 @@ impl Port {
                         self.send.arm(buf);
                     }
                 }
-                // The peer takes nothing more. What it has said before can still be read, and then comes an end.
-                _ => {
-                    self.gone = true;
-                    self.backlog = None;
-                    self.stream.shutdown_read();
-                }
+                _ => self.takes_no_more(),
             }
         }
         if let Some(rest) = self.rest.as_mut()
@@ -230,14 +225,18 @@ impl Port {
     fn transmit(&mut self, mut buf: Buf) {
         match self.stream.send_now(buf.filled()) {
             Ok(sent) => buf.consume(sent),
-            Err(_) => {
-                self.gone = true;
-                return;
-            }
+            Err(_) => return self.takes_no_more(),
         }
         if !buf.is_empty() {
             self.send.arm(buf);
         }
+    }
+
+    /// The peer takes nothing more. What it has said before can still be read, and then comes an end.
+    fn takes_no_more(&mut self) {
+        self.gone = true;
+        self.backlog = None;
+        self.stream.shutdown_read();
     }
 
     /// Sends what an earlier send left over, and TLS' own records, when the socket is free.

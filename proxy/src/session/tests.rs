@@ -27,6 +27,7 @@ use super::link::Link;
 use super::pump::Pump;
 use super::rule::Rules;
 use super::trail::Trail;
+use crate::config::KeyExchange;
 use crate::metrics::Counters;
 use crate::net::driver::{self, Driver, RingMode, RingSize};
 use crate::net::stream::{Address, Stream};
@@ -76,7 +77,8 @@ impl World {
         })
         .expect("an authority");
         let identity = authority.listener_certificate(&["localhost".into()]).expect("a certificate");
-        let tls = tls::config::server(identity, &authority.trust(CaKind::User), None, false).expect("TLS");
+        let tls = tls::config::server(identity, &authority.trust(CaKind::User), None, false, &[KeyExchange::X25519])
+            .expect("TLS");
         let (inbox, _) = mpsc::channel();
         let (jobs, _) = mpsc::channel();
         let plane = Plane::new(settings(), authority, tls, vec![(inbox, bell)], jobs);
@@ -457,4 +459,18 @@ fn an_idle_session_is_small() {
     assert!(future <= 1024, "the session's future has {future} bytes");
     let pump = size_of::<Pump<<Postgres as Protocol>::Machine>>();
     assert!(pump <= 3072, "the pump has {pump} bytes");
+}
+
+#[test]
+fn a_place_is_given_back_and_limits_do_not_mix() {
+    use crate::plane::Counted;
+    let world = World::new();
+    let database = || Counted::Database("orders".into());
+    let first = world.plane.count(database(), 1).expect("the first");
+    assert!(world.plane.count(database(), 1).is_none());
+    // A user of the same name is somebody else, and 0 is no limit.
+    assert!(world.plane.count(Counted::User("orders".into()), 1).is_some());
+    assert!(world.plane.count(database(), 0).is_some());
+    drop(first);
+    assert!(world.plane.count(database(), 1).is_some());
 }

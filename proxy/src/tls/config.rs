@@ -12,6 +12,8 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
+use crate::config::KeyExchange;
+
 /// The longest certificate chain a client may send (threat-model T4).
 pub const CLIENT_CHAIN_MAX: usize = 4;
 
@@ -21,6 +23,19 @@ pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 /// The crypto provider of the whole process: aws-lc-rs, post-quantum key exchange first.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// The same with the key exchange groups that `tls.kx` names, in its order.
+fn provider_with(kx: &[KeyExchange]) -> Arc<CryptoProvider> {
+    use rustls::crypto::aws_lc_rs::kx_group;
+    let group = |kx: &KeyExchange| match kx {
+        KeyExchange::X25519MlKem768 => kx_group::X25519MLKEM768,
+        KeyExchange::X25519 => kx_group::X25519,
+        KeyExchange::P256 => kx_group::SECP256R1,
+        KeyExchange::P384 => kx_group::SECP384R1,
+    };
+    let kx_groups = kx.iter().map(group).collect();
+    Arc::new(CryptoProvider { kx_groups, ..rustls::crypto::aws_lc_rs::default_provider() })
 }
 
 const BOTH_VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
@@ -35,12 +50,13 @@ pub fn server(
     client_roots: &[CertificateDer<'static>],
     alpn: Option<&'static [u8]>,
     tls13_only: bool,
+    kx: &[KeyExchange],
 ) -> Result<ServerConfig, Error> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_roots)?), provider())
         .build()
         .map_err(|e| Error::General(e.to_string()))?;
     let versions = if tls13_only { ONLY_13 } else { BOTH_VERSIONS };
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_provider(provider_with(kx))
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_single_cert(identity.0, identity.1)?;

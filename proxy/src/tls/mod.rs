@@ -364,7 +364,9 @@ mod tests {
             (vec![cert.der().clone()], der.into())
         };
         let roots = [ca_cert.der().clone()];
-        let server = config::server(leaf(&server_key, rcgen::ExtendedKeyUsagePurpose::ServerAuth), &roots, None, false);
+        let kx = [crate::config::KeyExchange::X25519MlKem768];
+        let server_identity = leaf(&server_key, rcgen::ExtendedKeyUsagePurpose::ServerAuth);
+        let server = config::server(server_identity, &roots, None, false, &kx);
         let identity = leaf(&client_key, rcgen::ExtendedKeyUsagePurpose::ClientAuth);
         let client = config::client(config::Check::Full, &roots, Some(identity), None).expect("a client");
         let name = ServerName::try_from("localhost").expect("a name");

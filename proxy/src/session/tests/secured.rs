@@ -53,7 +53,8 @@ impl Party {
     fn gateway(&self) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
         let server = (self.server.0.clone(), self.server.1.clone_key());
         let client = (self.client.0.clone(), self.client.1.clone_key());
-        let server = config::server(server, &self.roots, None, false).expect("a server");
+        let server =
+            config::server(server, &self.roots, None, false, &[crate::config::KeyExchange::X25519]).expect("a server");
         let client = config::client(Check::Full, &self.roots, Some(client), None).expect("a client");
         (Arc::new(server), Arc::new(client))
     }
