@@ -9,6 +9,8 @@ pub(super) const HEAD: usize = 5;
 
 /// A frame that holds names and nothing else never needs more than this.
 const NAMES_MAX: u64 = 64 * 1024;
+/// Columns of a COPY: a table has at most 1,600, and the frame is looked at whole.
+const COPY_COLUMNS_MAX: u64 = 16 * 1024;
 
 /// The fixed part of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +86,7 @@ fn backend_bounds(tag: u8, limits: &Limits) -> Option<(u64, u64)> {
         b'Z' => (5, 5),
         b'1' | b'2' | b'3' | b'n' | b's' | b'I' | b'c' => (4, 4),
         b't' => (6, 6 + 4 * 65_535),
-        b'G' | b'H' | b'W' => (7, 7 + 2 * 65_535),
+        b'G' | b'H' | b'W' => (7, 7 + 2 * COPY_COLUMNS_MAX),
         b'S' | b'A' => (6, NAMES_MAX),
         b'K' => (12, 8 + 256),
         _ => return None,
