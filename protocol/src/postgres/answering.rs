@@ -253,6 +253,10 @@ impl PostgresMachine {
     }
 
     fn starting(&mut self, front: Head, rest: &[u8]) -> Result<Verdict, Fault> {
+        // Before any length is believed: only these two are short enough to be looked at whole.
+        if !matches!(front.tag, b'K' | b'Z') {
+            return Err(OUT_OF_ORDER);
+        }
         let Some(frame) = whole(front, rest) else { return Ok(need(front)) };
         match front.tag {
             b'K' if self.flow == Flow::Fresh => {
