@@ -29,6 +29,7 @@ pub mod wire;
 
 pub use fault::{Fault, FaultKind, Refusal, RefusalKind};
 pub use machine::{
-    BackendTls, Class, Credential, Limits, Login, LoginError, LoginStep, Machine, Note, Opened, Opening, Operation,
-    Outbox, Outcome, Parameters, Protocol, Ruling, SessionKey, Side, Startup, Step, Text, Ticket, Verb,
+    BackendTls, Class, Credential, Limits, Login, LoginError, LoginStep, Machine, NEED_BYTES_MAX, Note, Opened,
+    Opening, Operation, Outbox, Outcome, Parameters, Protocol, Ruling, SessionKey, Side, Startup, Step, Text, Ticket,
+    Verb,
 };

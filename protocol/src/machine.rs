@@ -282,6 +282,10 @@ pub trait Machine {
     fn take_unanswered(&mut self) -> Option<Ticket>;
 }
 
+/// The most a machine may want to see at once ([`Step::Need`]): text of 64 KiB behind a frame head. A caller ends the
+/// session of a machine that asks for more, before it reserves anything.
+pub const NEED_BYTES_MAX: usize = 64 * 1024 + 32;
+
 /// One decision about the bytes at the front of one direction.
 #[must_use]
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// The longest prefix any machine may ask to see, beside a head: `Step::Need` promises it.
-const NEED_MAX: usize = 64 * 1024 + 32;
+const NEED_MAX: usize = crate::NEED_BYTES_MAX;
 
 /// What became of a script.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

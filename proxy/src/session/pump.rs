@@ -20,7 +20,9 @@ use std::task::{Context, Poll};
 
 use aws_lc_rs::digest;
 use ringgate_audit::Position;
-use ringgate_protocol::{Fault, Machine, Note, Outbox, Refusal, RefusalKind, Ruling, Side, Step, Ticket};
+use ringgate_protocol::{
+    Fault, FaultKind, Machine, NEED_BYTES_MAX, Note, Outbox, Refusal, RefusalKind, Ruling, Side, Step, Ticket,
+};
 
 use super::link::Link;
 use super::port::Port;
@@ -350,6 +352,12 @@ impl<M: Machine> Pump<M> {
                 match step {
                     Ok(Step::Forward { len }) => lane.forward = len,
                     Ok(Step::Discard { len }) => lane.discard = len,
+                    Ok(Step::Need { need }) if need > NEED_BYTES_MAX => {
+                        let what = "a frame cannot be looked at whole";
+                        self.fault = Some(Fault { side, kind: FaultKind::TooLarge, what });
+                        verdict = Err(End::Protocol);
+                        break;
+                    }
                     Ok(Step::Need { need }) => {
                         lane.need = need;
                         break;
