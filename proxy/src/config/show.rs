@@ -77,7 +77,7 @@ fn listeners(config: &Config) -> Value {
     if let Some(redis) = &config.listeners.redis {
         map.insert(
             "redis".to_owned(),
-            json!({ "addr": redis.addr, "inline": redis.inline, "compat": redis.compat.word() }),
+            json!({ "addr": redis.addr, "inline": redis.inline }),
         );
     }
     if let Some(diag) = config.listeners.diag {
