@@ -319,7 +319,8 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
         let served = Served::named(&plain.protocol);
         let inline_commands = config.listeners.redis.as_ref().is_none_or(|redis| redis.inline);
         let plain_route = Some(plain_route(plain, authority)?);
-        let listener = Listener { cleartext_cancel: true, plain: plain_route, inline_commands, ..Listener::new(served) };
+        let listener =
+            Listener { cleartext_cancel: true, plain: plain_route, inline_commands, ..Listener::new(served) };
         match &plain.addr {
             config::Listen::Tcp(addr) => {
                 let (socket, addr) = Bound::tcp(*addr, listener).with_context(|| format!("cannot listen on {addr}"))?;

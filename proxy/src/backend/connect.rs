@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use ringgate_policy::{AuthMethod, Permit, TlsMode};
-use ringgate_protocol::{BackendTls, Credential, DirectTls, Login, LoginError, LoginStep, Protocol, RefusalKind, SignIn};
+use ringgate_protocol::{
+    BackendTls, Credential, DirectTls, Login, LoginError, LoginStep, Protocol, RefusalKind, SignIn,
+};
 
 use super::prepare::{PrepareError, Prepared};
 use crate::net::stream::Stream;
@@ -109,14 +111,15 @@ pub async fn connect<P: Protocol>(
                     tls_request: P::TLS_REQUEST,
                 };
                 let mut link = Link::new(stream, &core.pool, deadline);
-                let login = sign_in::<P>(core, &mut link, opening, permit, &prepared).await.map_err(|error| match error {
-                    // A peer whose certificate was not checked may be anybody: its words are not passed on.
-                    ConnectError::Login(mut login) if database.tls.mode == TlsMode::Insecure => {
-                        login.frame.clear();
-                        ConnectError::Login(login)
-                    }
-                    error => error,
-                })?;
+                let login =
+                    sign_in::<P>(core, &mut link, opening, permit, &prepared).await.map_err(|error| match error {
+                        // A peer whose certificate was not checked may be anybody: its words are not passed on.
+                        ConnectError::Login(mut login) if database.tls.mode == TlsMode::Insecure => {
+                            login.frame.clear();
+                            ConnectError::Login(login)
+                        }
+                        error => error,
+                    })?;
                 return Ok((login, link, route));
             }
             Err(error) => {

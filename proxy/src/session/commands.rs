@@ -221,7 +221,7 @@ impl Commands {
             let name = String::from_utf8_lossy(name);
             let users = std::iter::once(&self.user).chain(self.pending.iter().map(|pending| &pending.user));
             for user in users {
-                authorize::permit_for(&control.about, &snapshot, user, &name).map_err(|why| Denied {
+                authorize::permit_for(&control.about, &snapshot, user, &name).map(drop).map_err(|why| Denied {
                     message: format!("this user has no permissions to access database {name}"),
                     detail: why,
                     is_about_user: false,
@@ -251,8 +251,7 @@ impl Commands {
             return Err(denied("too many attempts to sign in without an answer".into()));
         }
         let snapshot = core.policy.borrow().current().clone();
-        let permit =
-            authorize::permit_for(&control.about, &snapshot, user, &control.about.db_name).map_err(denied)?;
+        let permit = authorize::permit_for(&control.about, &snapshot, user, &control.about.db_name).map_err(denied)?;
         self.pending.push(Pending { ei, user: user.to_owned(), judge: Judge::new(core, &permit) });
         Ok(())
     }

@@ -374,7 +374,9 @@ impl<M: Machine> Pump<M> {
                             let hash = taken(&mut self.hashed, outcome.ticket.ei);
                             self.rules.outcome(&self.core, &self.control, &outcome, hash);
                         }
-                        Note::Successes { first, count } => self.rules.successes(&self.core, &self.control, first, count),
+                        Note::Successes { first, count } => {
+                            self.rules.successes(&self.core, &self.control, first, count)
+                        }
                         Note::BackendKey { pid, secret } => self.rules.backend_key(&self.control, pid, secret),
                         Note::Ready => verdict = self.rules.ready(&self.core),
                         Note::Goodbye => self.rules.goodbye = true,

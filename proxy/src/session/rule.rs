@@ -8,7 +8,9 @@ use aws_lc_rs::digest;
 use ringgate_audit::event::{Event, NoParameters, Statement};
 use ringgate_audit::{Position, Refused};
 use ringgate_policy::{AuditedStatements, CommandSet};
-use ringgate_protocol::{Class, Command, Fault, FaultKind, Operation, Outcome, Refusal, RefusalKind, Side, Ticket, Verb, redis};
+use ringgate_protocol::{
+    Class, Command, Fault, FaultKind, Operation, Outcome, Refusal, RefusalKind, Side, Ticket, Verb, redis,
+};
 
 use super::commands::{self, Commands, Denied, KeyList, ValueList};
 use super::parameters::Bound;
@@ -87,7 +89,18 @@ impl Rules {
         parameters: ParameterDetail,
         cancel: super::cancel::Route,
     ) -> Rules {
-        Rules { trail, commands, statements, parameters, cancel, redis: None, goodbye: false, now_us: 0, unix_us: 0, backend_pid: 0 }
+        Rules {
+            trail,
+            commands,
+            statements,
+            parameters,
+            cancel,
+            redis: None,
+            goodbye: false,
+            now_us: 0,
+            unix_us: 0,
+            backend_pid: 0,
+        }
     }
 
     /// The trail, when the session is over.
@@ -144,9 +157,7 @@ impl Rules {
                 Answer::Allow { ticket, position, hash: needs_hash }
             }
             Err(Refused::Full) => Answer::Wait,
-            Err(_) => {
-                Answer::of(unrecorded(core, self.trail.served))
-            }
+            Err(_) => Answer::of(unrecorded(core, self.trail.served)),
         }
     }
 
@@ -160,7 +171,11 @@ impl Rules {
     ) -> Answer {
         let ticket = Ticket { ei: self.trail.next_ei(), at_us: self.now_us };
         let Some(rules) = self.redis.as_mut() else {
-            let why = Denied { message: "this session knows no commands".into(), detail: String::new(), is_about_user: false };
+            let why = Denied {
+                message: "this session knows no commands".into(),
+                detail: String::new(),
+                is_about_user: false,
+            };
             return self.denied_command(core, command, why);
         };
         if let Err(denied) = rules.allows(core, control, operation, &command, ticket.ei) {
@@ -269,13 +284,7 @@ impl Rules {
     }
 
     /// Records what came of a statement.
-    pub fn outcome(
-        &mut self,
-        core: &Core,
-        control: &Control,
-        outcome: &Outcome<'_>,
-        sha256: Option<[u8; 32]>,
-    ) {
+    pub fn outcome(&mut self, core: &Core, control: &Control, outcome: &Outcome<'_>, sha256: Option<[u8; 32]>) {
         let duration_us = self.now_us.saturating_sub(outcome.ticket.at_us);
         core.counters.of(self.trail.served).statement_us.fetch_add(duration_us, Relaxed);
         if !outcome.success {
