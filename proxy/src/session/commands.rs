@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::LazyLock;
 
 use ringgate_audit::event;
-use ringgate_policy::{CommandFacts, CommandRules, KeyRules, Permit};
+use ringgate_policy::{AuthMethod, CommandFacts, CommandRules, KeyRules, Permit};
 use ringgate_protocol::redis::{self, Categories, CommandId, builtin};
 use ringgate_protocol::{Operation, Verb};
 
@@ -32,6 +32,7 @@ pub struct Denied {
 }
 
 /// What one database user may do in the session.
+#[derive(Clone)]
 struct Judge {
     rules: CommandRules,
     permitted: CommandBits,
@@ -41,11 +42,11 @@ struct Judge {
 
 /// What the commands of a session are judged by.
 pub struct Commands {
-    judge: Judge,
-    /// The database user that the session is.
-    user: String,
-    /// The client brings the credential (`auth: passthrough`).
-    is_passthrough: bool,
+    /// Who the session is.
+    now: Standing,
+    /// Who it was when it began, and is again after RESET; only where the client brings the credential
+    /// (`auth: passthrough`).
+    first: Option<Standing>,
     /// What is recorded of arguments.
     pub detail: ArgumentDetail,
     pending: Vec<Pending>,
@@ -53,11 +54,33 @@ pub struct Commands {
     modes: u8,
 }
 
+/// A database user, and what it may do.
+#[derive(Clone)]
+struct Standing {
+    user: Rc<str>,
+    judge: Judge,
+    /// The server takes the session for this user. Before the client's own AUTH it takes it for `default`.
+    is_signed_in: bool,
+}
+
 /// A user that the session becomes if the server agrees. Until that is known a command has to be permitted to both.
 struct Pending {
     ei: u32,
-    user: String,
-    judge: Judge,
+    standing: Standing,
+}
+
+impl Standing {
+    #[inline]
+    fn allows(&self, command: &redis::Command<'_>) -> Result<(), Denied> {
+        if !self.is_signed_in && !matches!(command.name(), "AUTH" | "HELLO" | "QUIT" | "RESET") {
+            return Err(Denied {
+                message: "Authentication required".to_owned(),
+                detail: format!("the client has not signed in as {:?} yet", self.user),
+                is_about_user: false,
+            });
+        }
+        self.judge.allows(command)
+    }
 }
 
 impl Judge {
@@ -161,14 +184,13 @@ fn allows_keys(rules: &KeyRules, command: &redis::Command<'_>) -> Result<(), Den
 impl Commands {
     /// The rules of a session that `permit` has let in.
     pub fn new(core: &Core, permit: &Permit, detail: ArgumentDetail) -> Box<Commands> {
-        Box::new(Commands {
+        let is_passthrough = permit.database().auth.method == AuthMethod::Passthrough;
+        let now = Standing {
+            user: permit.db_user().into(),
             judge: Judge::new(core, permit),
-            user: permit.db_user().to_owned(),
-            is_passthrough: permit.database().auth.method == ringgate_policy::AuthMethod::Passthrough,
-            detail,
-            pending: Vec::new(),
-            modes: 0,
-        })
+            is_signed_in: !is_passthrough || permit.db_user() == "default",
+        };
+        Box::new(Commands { first: is_passthrough.then(|| now.clone()), now, detail, pending: Vec::new(), modes: 0 })
     }
 
     /// Whether the command may be forwarded. Allocates nothing when it may, unless it asks for another user.
@@ -181,19 +203,33 @@ impl Commands {
         command: &redis::Command<'_>,
         ei: u32,
     ) -> Result<(), Denied> {
-        self.judge.allows(command)?;
+        self.now.allows(command)?;
         for pending in &self.pending {
-            pending.judge.allows(command)?;
+            pending.standing.allows(command)?;
         }
         let is_closer = !operation.database.is_empty() || command.id().is_some_and(|id| has(&CLOSER, id));
         if is_closer && self.enforces_names() {
             self.allows_databases(core, control, operation, command)?;
         }
-        if operation.verb == Verb::Authenticate { self.may_become(core, control, operation.user, ei) } else { Ok(()) }
+        if operation.verb == Verb::Authenticate {
+            return self.may_become(core, control, operation.user, ei);
+        }
+        match &self.first {
+            Some(first) if command.name() == "RESET" => {
+                let standing = first.clone();
+                self.pend(Pending { ei, standing })
+            }
+            _ => Ok(()),
+        }
     }
 
     fn enforces_names(&self) -> bool {
-        self.judge.enforces_names || self.pending.iter().any(|pending| pending.judge.enforces_names)
+        self.standings().any(|standing| standing.judge.enforces_names)
+    }
+
+    /// Whom the server may take the session for when it comes to the next command.
+    fn standings(&self) -> impl Iterator<Item = &Standing> {
+        std::iter::once(&self.now).chain(self.pending.iter().map(|pending| &pending.standing))
     }
 
     /// Every database that the command names has to be one of the roles' `db_names`.
@@ -219,12 +255,13 @@ impl Commands {
         };
         for name in named {
             let name = String::from_utf8_lossy(name);
-            let users = std::iter::once(&self.user).chain(self.pending.iter().map(|pending| &pending.user));
-            for user in users {
-                authorize::permit_for(&control.about, &snapshot, user, &name).map(drop).map_err(|why| Denied {
-                    message: format!("this user has no permissions to access database {name}"),
-                    detail: why,
-                    is_about_user: false,
+            for standing in self.standings() {
+                authorize::permit_for(&control.about, &snapshot, &standing.user, &name).map(drop).map_err(|why| {
+                    Denied {
+                        message: format!("this user has no permissions to access database {name}"),
+                        detail: why,
+                        is_about_user: false,
+                    }
                 })?;
             }
         }
@@ -240,25 +277,38 @@ impl Commands {
             is_about_user: true,
         };
         let user = std::str::from_utf8(user).map_err(|_| denied("the user's name is not UTF-8".into()))?;
-        if !self.is_passthrough {
-            return if user == self.user {
-                Ok(())
-            } else {
-                Err(denied(format!("the certificate is for database user {:?}, not {user:?}", self.user)))
+        if self.first.is_none() {
+            return match &*self.now.user {
+                own if own == user => Ok(()),
+                own => Err(denied(format!("the certificate is for database user {own:?}, not {user:?}"))),
             };
-        }
-        if self.pending.len() >= PENDING_MAX {
-            return Err(denied("too many attempts to sign in without an answer".into()));
         }
         let snapshot = core.policy.borrow().current().clone();
         let permit = authorize::permit_for(&control.about, &snapshot, user, &control.about.db_name).map_err(denied)?;
-        self.pending.push(Pending { ei, user: user.to_owned(), judge: Judge::new(core, &permit) });
+        let standing = Standing { user: user.into(), judge: Judge::new(core, &permit), is_signed_in: true };
+        self.pend(Pending { ei, standing })
+    }
+
+    fn pend(&mut self, pending: Pending) -> Result<(), Denied> {
+        if self.pending.len() >= PENDING_MAX {
+            return Err(Denied {
+                message: "too many attempts to sign in without an answer".to_owned(),
+                detail: format!("more than {PENDING_MAX} changes of the user are unanswered"),
+                is_about_user: false,
+            });
+        }
+        self.pending.push(pending);
         Ok(())
     }
 
-    /// The record of an allowed AUTH could not be made: it is not forwarded.
+    /// The record of an allowed AUTH or RESET could not be made: it is not forwarded.
     pub fn forget(&mut self, ei: u32) {
         self.pending.retain(|pending| pending.ei != ei);
+    }
+
+    /// Whether the outcome of the statement decides who the session is.
+    pub fn awaits(&self, ei: u32) -> bool {
+        self.pending.last().is_some_and(|pending| pending.ei == ei)
     }
 
     /// An outcome is known of `count` statements from `first` on. Gives the user that the session has become.
@@ -273,10 +323,10 @@ impl Commands {
         while let Some(at) = self.pending.iter().position(|p| p.ei.checked_sub(first).is_some_and(|n| n < count)) {
             let pending = self.pending.remove(at);
             if success {
-                (self.user, self.judge, became) = (pending.user, pending.judge, true);
+                (self.now, became) = (pending.standing, true);
             }
         }
-        became.then_some(self.user.as_str())
+        became.then_some(&*self.now.user)
     }
 
     /// The mode that the command puts the session into for the first time, as the audit calls it.

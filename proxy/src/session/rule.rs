@@ -182,10 +182,13 @@ impl Rules {
             return self.denied_command(core, command, denied);
         }
         let is_authentication = operation.verb == Verb::Authenticate;
+        // Who the session becomes is on record whatever the role says, and its outcome is waited for by that record.
+        let changes_user = is_authentication || rules.awaits(ticket.ei);
         let is_recorded = match self.statements {
+            _ if changes_user => true,
             AuditedStatements::All => true,
-            AuditedStatements::DdlDml => is_authentication || commands::may_change(&command),
-            AuditedStatements::None => is_authentication,
+            AuditedStatements::DdlDml => commands::may_change(&command),
+            AuditedStatements::None => false,
         };
         if !is_recorded {
             self.count_statement(core, control);
