@@ -1,25 +1,20 @@
-//! A place for one operation in flight, reused for the life of a session: no allocation per operation, and the
-//! operation is never dropped to make room for another.
+//! A place for one wait for readiness, reused for the life of a session: no allocation per wait, and no buffer held
+//! while nothing is there.
 
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::buffer::Buf;
-
-/// What an operation gives back: its result and the buffer it owned.
-pub type Done = (io::Result<usize>, Buf);
-
-/// A slot for one kind of operation on one socket.
+/// A slot for one kind of wait on one socket. A wait that is dropped half-way loses nothing: it moves no byte.
 pub struct Slot {
     inner: Pin<Box<dyn Armed>>,
     armed: bool,
 }
 
 trait Armed {
-    fn arm(self: Pin<&mut Self>, buf: Buf);
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done>;
+    fn arm(self: Pin<&mut Self>);
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 struct Place<F, M> {
@@ -27,15 +22,15 @@ struct Place<F, M> {
     make: M,
 }
 
-impl<F: Future<Output = Done>, M: Fn(Buf) -> F> Armed for Place<F, M> {
-    fn arm(self: Pin<&mut Self>, buf: Buf) {
+impl<F: Future<Output = io::Result<()>>, M: Fn() -> F> Armed for Place<F, M> {
+    fn arm(self: Pin<&mut Self>) {
         // SAFETY: `future` is structurally pinned: it is replaced in place (dropping the finished one) and never
         // moved out. `make` is not pinned.
         let this = unsafe { self.get_unchecked_mut() };
-        this.future = Some((this.make)(buf));
+        this.future = Some((this.make)());
     }
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         // SAFETY: as above; the projection hands out a pin of the field and nothing else.
         let this = unsafe { self.get_unchecked_mut() };
         let Some(future) = this.future.as_mut() else { return Poll::Pending };
@@ -44,33 +39,32 @@ impl<F: Future<Output = Done>, M: Fn(Buf) -> F> Armed for Place<F, M> {
         if poll.is_ready() {
             this.future = None;
         }
-        poll
+        // A wait that failed ends too: the system call that follows it meets the same error and names it.
+        poll.map(drop)
     }
 }
 
 impl Slot {
-    /// A slot whose operations are made by `make`.
-    pub(super) fn new<F: Future<Output = Done> + 'static>(make: impl Fn(Buf) -> F + 'static) -> Slot {
+    /// A slot whose waits are made by `make`.
+    pub(super) fn new<F: Future<Output = io::Result<()>> + 'static>(make: impl Fn() -> F + 'static) -> Slot {
         Slot { inner: Box::pin(Place { future: None, make }), armed: false }
     }
 
-    /// Starts an operation on `buf` and submits it with the next poll.
-    ///
-    /// # Panics
-    /// When one is in flight already: that would lose its data.
-    pub fn arm(&mut self, buf: Buf) {
-        assert!(!self.armed, "one operation at a time");
-        self.armed = true;
-        self.inner.as_mut().arm(buf);
+    /// Begins to wait unless one is waiting; the next poll submits it.
+    pub fn arm(&mut self) {
+        if !self.armed {
+            self.armed = true;
+            self.inner.as_mut().arm();
+        }
     }
 
-    /// Whether an operation is in flight.
+    /// Whether somebody waits.
     pub fn is_armed(&self) -> bool {
         self.armed
     }
 
-    /// The operation's end; pending for ever when none is in flight.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
+    /// The end of the wait; pending for ever when none has begun.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.armed {
             return Poll::Pending;
         }

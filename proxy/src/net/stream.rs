@@ -1,7 +1,7 @@
-//! A connected socket, TCP or Unix, whose receives and sends own their buffers.
+//! A connected socket, TCP or Unix. Bytes move by system calls that never block; the ring, or epoll, says when they
+//! can. So no operation in flight owns a buffer, nothing needs to be cancelled, and a socket on which nothing happens
+//! holds no memory for its next bytes.
 
-use std::cell::{RefCell, UnsafeCell};
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -9,11 +9,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use monoio::io::{AsyncWriteRent, CancelableAsyncReadRent, Canceller};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::buffer::Buf;
-use super::slot::{Done, Slot};
+use super::slot::Slot;
 
 /// Where to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,23 +34,15 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// A connected socket. Clones are the same socket; it closes when the last clone and the last operation is gone.
+/// A connected socket. Clones are the same socket; it closes when the last clone and the last wait is gone.
 #[derive(Clone)]
 pub struct Stream {
-    inner: Rc<Inner>,
+    socket: Rc<Kind>,
 }
 
-struct Inner {
-    socket: Kind,
-    /// Cancels the receive in flight, and nothing else: sends are never cancelled.
-    canceller: RefCell<Canceller>,
-}
-
-/// The cell is for the methods of monoio's stream traits, which ask for `&mut` although they only read the
-/// descriptor and clone its count.
 enum Kind {
-    Tcp(UnsafeCell<monoio::net::TcpStream>),
-    Unix(UnsafeCell<monoio::net::UnixStream>),
+    Tcp(monoio::net::TcpStream),
+    Unix(monoio::net::UnixStream),
 }
 
 impl Stream {
@@ -61,13 +54,13 @@ impl Stream {
         socket.set_cloexec(true)?;
         if socket.domain()? == Domain::UNIX {
             let stream = monoio::net::UnixStream::from_std(OwnedFd::from(socket).into())?;
-            return Ok(Stream::wrap(Kind::Unix(UnsafeCell::new(stream))));
+            return Ok(Stream { socket: Rc::new(Kind::Unix(stream)) });
         }
         socket.set_tcp_nodelay(true)?;
         let probes = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
         socket.set_tcp_keepalive(&probes.with_retries(6))?;
         let stream = monoio::net::TcpStream::from_std(OwnedFd::from(socket).into())?;
-        Ok(Stream::wrap(Kind::Tcp(UnsafeCell::new(stream))))
+        Ok(Stream { socket: Rc::new(Kind::Tcp(stream)) })
     }
 
     /// Connects within `limit`.
@@ -82,7 +75,7 @@ impl Stream {
         let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), protocol)?;
         let pending = match socket.connect(&target) {
             Ok(()) => false,
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => true,
+            Err(e) if e.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => true,
             Err(e) => return Err(e),
         };
         let stream = Stream::from_fd(socket.into())?;
@@ -98,109 +91,81 @@ impl Stream {
         Ok(stream)
     }
 
-    fn wrap(socket: Kind) -> Stream {
-        Stream { inner: Rc::new(Inner { socket, canceller: RefCell::default() }) }
+    /// Receives what is there right now into the spare part of `buf`, and says how much that was; 0 is the end of the
+    /// stream, `WouldBlock` that there is nothing yet. Only with room in `buf`.
+    pub fn recv_now(&self, buf: &mut Buf) -> io::Result<usize> {
+        let received = loop {
+            match rustix::net::recv(self, buf.spare_mut(), RecvFlags::DONTWAIT) {
+                Err(Errno::INTR) => {}
+                other => break other,
+            }
+        };
+        let (_, received) = received?;
+        buf.advance(received);
+        Ok(received)
     }
 
-    /// Receives into the spare part of `buf`; 0 is the end of the stream. Ends with `ECANCELED` after
-    /// [`Stream::cancel_recv`], or with data that came first: nothing is lost.
-    pub async fn recv(&self, buf: Buf) -> Done {
-        let handle = self.inner.canceller.borrow().handle();
-        match &self.inner.socket {
-            // SAFETY: this task's thread is the only one with this stream, and monoio's receive reads the
-            // descriptor and clones its count before it first suspends; it keeps no reference into the stream
-            // that a concurrent send could see changed.
-            Kind::Tcp(cell) => unsafe { &mut *cell.get() }.cancelable_read(buf, handle).await,
-            // SAFETY: as for TCP.
-            Kind::Unix(cell) => unsafe { &mut *cell.get() }.cancelable_read(buf, handle).await,
-        }
-    }
-
-    /// Sends the filled part of `buf`, or the front of it, and says how much went.
-    pub async fn send(&self, buf: Buf) -> Done {
-        match &self.inner.socket {
-            // SAFETY: as in `recv`; the send operation owns `buf` and its own count of the descriptor.
-            Kind::Tcp(cell) => unsafe { &mut *cell.get() }.write(buf).await,
-            // SAFETY: as for TCP.
-            Kind::Unix(cell) => unsafe { &mut *cell.get() }.write(buf).await,
+    /// Receives into the spare part of `buf`, waiting until there is something; 0 is the end of the stream.
+    pub async fn recv(&self, buf: &mut Buf) -> io::Result<usize> {
+        loop {
+            self.readable().await?;
+            match self.recv_now(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
         }
     }
 
     /// Sends what fits into the socket's buffer right now, and says how much that was; 0 when nothing fits.
-    ///
-    /// A send that fits is cheaper as a system call of its own than through the ring: it needs no completion, and
-    /// its task is not polled once more for it.
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        use rustix::net::SendFlags;
         match rustix::net::send(self, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) => Ok(sent),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(0),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Sends all of `buf`.
-    pub async fn send_all(&self, mut buf: Buf) -> io::Result<()> {
-        while !buf.is_empty() {
-            let (sent, back) = self.send(buf).await;
-            buf = back;
-            match sent? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                n => buf.consume(n),
+    /// Sends all of `bytes`, waiting for room.
+    pub async fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.send_now(bytes)? {
+                0 => self.writable().await?,
+                sent => bytes = &bytes[sent..],
             }
         }
         Ok(())
     }
 
-    /// Asks the receive in flight to end at once. It still ends by itself, with its buffer.
-    pub fn cancel_recv(&self) {
-        let old = self.inner.canceller.take();
-        *self.inner.canceller.borrow_mut() = old.cancel();
-    }
-
-    /// Waits until there is something to receive, without holding a buffer.
-    pub async fn readable(&self) -> io::Result<()> {
-        match &self.inner.socket {
-            // SAFETY: a shared borrow for a method that takes `&self`; see `recv` for the exclusive ones, none of
-            // which lives across a suspension.
-            Kind::Tcp(cell) => unsafe { &*cell.get() }.readable(false).await,
-            // SAFETY: as for TCP.
-            Kind::Unix(cell) => unsafe { &*cell.get() }.readable(false).await,
+    async fn readable(&self) -> io::Result<()> {
+        match &*self.socket {
+            Kind::Tcp(socket) => socket.readable(false).await,
+            Kind::Unix(socket) => socket.readable(false).await,
         }
     }
 
     async fn writable(&self) -> io::Result<()> {
-        match &self.inner.socket {
-            // SAFETY: as in `readable`.
-            Kind::Tcp(cell) => unsafe { &*cell.get() }.writable(false).await,
-            // SAFETY: as for TCP.
-            Kind::Unix(cell) => unsafe { &*cell.get() }.writable(false).await,
+        match &*self.socket {
+            Kind::Tcp(socket) => socket.writable(false).await,
+            Kind::Unix(socket) => socket.writable(false).await,
         }
     }
 
-    /// A slot for this socket's receives. With `poll_first` semantics of the caller's choosing: the buffer is
-    /// only held from `arm` on.
-    pub fn recv_slot(&self) -> Slot {
+    /// A slot that waits until there is something to receive: bytes, the end of the stream, or an error.
+    pub fn readable_slot(&self) -> Slot {
         let stream = self.clone();
-        Slot::new(move |buf| {
+        Slot::new(move || {
             let stream = stream.clone();
-            async move { stream.recv(buf).await }
+            async move { stream.readable().await }
         })
     }
 
-    /// A slot for this socket's sends.
-    pub fn send_slot(&self) -> Slot {
+    /// A slot that waits until there is room to send, or an error.
+    pub fn writable_slot(&self) -> Slot {
         let stream = self.clone();
-        Slot::new(move |buf| {
+        Slot::new(move || {
             let stream = stream.clone();
-            async move { stream.send(buf).await }
+            async move { stream.writable().await }
         })
-    }
-
-    /// A boxed wait for readiness, for a session that has given its buffers back.
-    pub fn readable_boxed(&self) -> std::pin::Pin<Box<dyn Future<Output = io::Result<()>>>> {
-        let stream = self.clone();
-        Box::pin(async move { stream.readable().await })
     }
 
     /// Ends our receiving: what has arrived can still be read, and the end of the stream follows it.
@@ -218,13 +183,11 @@ impl Stream {
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        let raw = match &self.inner.socket {
-            // SAFETY: a shared borrow for `as_raw_fd`, which copies an integer.
-            Kind::Tcp(cell) => unsafe { &*cell.get() }.as_raw_fd(),
-            // SAFETY: as for TCP.
-            Kind::Unix(cell) => unsafe { &*cell.get() }.as_raw_fd(),
+        let raw = match &*self.socket {
+            Kind::Tcp(socket) => socket.as_raw_fd(),
+            Kind::Unix(socket) => socket.as_raw_fd(),
         };
-        // SAFETY: the descriptor stays open as long as `inner` does, which `self` holds for the borrow's life.
+        // SAFETY: the descriptor stays open as long as `socket` does, which `self` holds for the borrow's life.
         unsafe { BorrowedFd::borrow_raw(raw) }
     }
 }
