@@ -13,8 +13,8 @@ pub mod allocations;
 pub mod buffer;
 pub mod doorbell;
 pub mod driver;
-pub mod slot;
 pub mod stream;
+mod watch;
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};

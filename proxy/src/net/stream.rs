@@ -1,12 +1,13 @@
-//! A connected socket, TCP or Unix. Bytes move by system calls that never block; the ring, or epoll, says when they
-//! can. So no operation in flight owns a buffer, nothing needs to be cancelled, and a socket on which nothing happens
+//! A connected socket, TCP or Unix. Bytes move by system calls that never block; [`super::watch`]
+//! says when they can. So no operation in flight owns a buffer, nothing needs to be cancelled, and a socket on which nothing happens
 //! holds no memory for its next bytes.
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -14,7 +15,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::buffer::Buf;
-use super::slot::Slot;
+use super::watch::{self, Place, Ready};
 
 /// Where to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,39 +35,42 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// A connected socket. Clones are the same socket; it closes when the last clone and the last wait is gone.
+/// A connected socket. Clones are the same socket; it closes with the last of them.
 #[derive(Clone)]
 pub struct Stream {
-    socket: Rc<Kind>,
+    inner: Rc<Inner>,
 }
 
-enum Kind {
-    Tcp(monoio::net::TcpStream),
-    Unix(monoio::net::UnixStream),
+struct Inner {
+    socket: Socket,
+    place: Place,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.place.leave(self.socket.as_fd());
+    }
 }
 
 impl Stream {
-    /// Takes an accepted or connected socket. It must be non-blocking: on epoll a send on a blocking socket
-    /// would stop the whole worker.
+    /// Takes an accepted or connected socket, on a worker's thread.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Stream> {
         let socket = Socket::from(fd);
         socket.set_nonblocking(true)?;
         socket.set_cloexec(true)?;
-        if socket.domain()? == Domain::UNIX {
-            let stream = monoio::net::UnixStream::from_std(OwnedFd::from(socket).into())?;
-            return Ok(Stream { socket: Rc::new(Kind::Unix(stream)) });
+        if socket.domain()? != Domain::UNIX {
+            socket.set_tcp_nodelay(true)?;
+            let probes = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+            socket.set_tcp_keepalive(&probes.with_retries(6))?;
         }
-        socket.set_tcp_nodelay(true)?;
-        let probes = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
-        socket.set_tcp_keepalive(&probes.with_retries(6))?;
-        let stream = monoio::net::TcpStream::from_std(OwnedFd::from(socket).into())?;
-        Ok(Stream { socket: Rc::new(Kind::Tcp(stream)) })
+        let place = watch::enter(socket.as_fd())?;
+        Ok(Stream { inner: Rc::new(Inner { socket, place }) })
     }
 
     /// Connects within `limit`.
     ///
     /// The connect itself is started on a non-blocking socket and awaited by readiness, since a dropped connect
-    /// operation of monoio 0.2.4 may leak its descriptor; a dropped readiness poll leaks nothing.
+    /// operation of monoio 0.2.4 may leak its descriptor; a dropped wait leaks nothing.
     pub async fn connect(address: &Address, limit: Duration) -> io::Result<Stream> {
         let (domain, protocol, target) = match address {
             Address::Tcp(addr) => (Domain::for_address(*addr), Some(Protocol::TCP), SockAddr::from(*addr)),
@@ -80,15 +84,24 @@ impl Stream {
         };
         let stream = Stream::from_fd(socket.into())?;
         if pending {
-            match super::within(limit, stream.writable()).await {
-                Some(ready) => ready?,
-                None => return Err(io::ErrorKind::TimedOut.into()),
+            if super::within(limit, stream.writable()).await.is_none() {
+                return Err(io::ErrorKind::TimedOut.into());
             }
             if let Err(error) = rustix::net::sockopt::socket_error(stream.as_fd())? {
                 return Err(error.into());
             }
         }
         Ok(stream)
+    }
+
+    /// Ready when there is something to receive, most likely: bytes, the end of the stream, or an error.
+    pub fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
+        self.ready().receive.poll(cx)
+    }
+
+    /// Ready when there is room to send, most likely, or an error.
+    pub fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
+        self.ready().send.poll(cx)
     }
 
     /// Receives what is there right now into the spare part of `buf`, and says how much that was; 0 is the end of the
@@ -100,15 +113,29 @@ impl Stream {
                 other => break other,
             }
         };
-        let (_, received) = received?;
-        buf.advance(received);
-        Ok(received)
+        let ready = self.ready();
+        match received {
+            Ok((received, _)) => {
+                buf.advance(received);
+                // The kernel had no more: an edge tells of the next bytes. Behind an end there is no edge.
+                if buf.room() > 0 && !ready.ended.get() {
+                    ready.receive.exhausted();
+                }
+                Ok(received)
+            }
+            Err(error) => {
+                if error == Errno::AGAIN {
+                    ready.receive.exhausted();
+                }
+                Err(error.into())
+            }
+        }
     }
 
     /// Receives into the spare part of `buf`, waiting until there is something; 0 is the end of the stream.
     pub async fn recv(&self, buf: &mut Buf) -> io::Result<usize> {
         loop {
-            self.readable().await?;
+            std::future::poll_fn(|cx| self.poll_readable(cx)).await;
             match self.recv_now(buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 other => return other,
@@ -118,54 +145,35 @@ impl Stream {
 
     /// Sends what fits into the socket's buffer right now, and says how much that was; 0 when nothing fits.
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        match rustix::net::send(self, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(sent) => Ok(sent),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-            Err(error) => Err(error.into()),
+        let sent = match rustix::net::send(self, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(sent) => sent,
+            Err(Errno::INTR) => return Ok(0),
+            Err(Errno::AGAIN) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        if sent < bytes.len() {
+            self.ready().send.exhausted();
         }
+        Ok(sent)
     }
 
     /// Sends all of `bytes`, waiting for room.
     pub async fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.send_now(bytes)? {
-                0 => self.writable().await?,
+                0 => self.writable().await,
                 sent => bytes = &bytes[sent..],
             }
         }
         Ok(())
     }
 
-    async fn readable(&self) -> io::Result<()> {
-        match &*self.socket {
-            Kind::Tcp(socket) => socket.readable(false).await,
-            Kind::Unix(socket) => socket.readable(false).await,
-        }
+    async fn writable(&self) {
+        std::future::poll_fn(|cx| self.poll_writable(cx)).await;
     }
 
-    async fn writable(&self) -> io::Result<()> {
-        match &*self.socket {
-            Kind::Tcp(socket) => socket.writable(false).await,
-            Kind::Unix(socket) => socket.writable(false).await,
-        }
-    }
-
-    /// A slot that waits until there is something to receive: bytes, the end of the stream, or an error.
-    pub fn readable_slot(&self) -> Slot {
-        let stream = self.clone();
-        Slot::new(move || {
-            let stream = stream.clone();
-            async move { stream.readable().await }
-        })
-    }
-
-    /// A slot that waits until there is room to send, or an error.
-    pub fn writable_slot(&self) -> Slot {
-        let stream = self.clone();
-        Slot::new(move || {
-            let stream = stream.clone();
-            async move { stream.writable().await }
-        })
+    fn ready(&self) -> &Ready {
+        self.inner.place.ready()
     }
 
     /// Ends our receiving: what has arrived can still be read, and the end of the stream follows it.
@@ -183,11 +191,6 @@ impl Stream {
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        let raw = match &*self.socket {
-            Kind::Tcp(socket) => socket.as_raw_fd(),
-            Kind::Unix(socket) => socket.as_raw_fd(),
-        };
-        // SAFETY: the descriptor stays open as long as `socket` does, which `self` holds for the borrow's life.
-        unsafe { BorrowedFd::borrow_raw(raw) }
+        self.inner.socket.as_fd()
     }
 }

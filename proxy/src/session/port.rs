@@ -6,16 +6,14 @@ use std::task::Context;
 
 use super::link::Link;
 use crate::net::buffer::{Buf, Pool};
-use crate::net::slot::Slot;
 use crate::net::stream::Stream;
 use crate::tls::{Tls, whole_record};
 
 /// One peer's socket. It holds a buffer only for bytes that are there.
 pub struct Port {
     stream: Stream,
-    readable: Slot,
-    /// Made when the socket's buffer is full for the first time.
-    writable: Option<Slot>,
+    /// The session's task is woken when there is something to receive.
+    waiting: bool,
     tls: Option<Tls>,
     /// TLS records received and not yet decrypted.
     cipher: Option<Buf>,
@@ -58,7 +56,6 @@ impl Port {
     /// A port over a link that has finished its cold phases, and the plain bytes that the link had left.
     pub fn new(link: Link, pool: &Rc<Pool>) -> (Port, Option<Buf>) {
         let Link { stream, tls, plain, cipher, .. } = link;
-        let readable = stream.readable_slot();
         // The cold phases' buffers are as large as a record; here one must have room behind it.
         let cipher = cipher.filter(|c| !c.is_empty()).map(|c| {
             let mut larger = pool.large();
@@ -67,8 +64,7 @@ impl Port {
         });
         let port = Port {
             stream,
-            readable,
-            writable: None,
+            waiting: false,
             tls,
             cipher,
             unsent: None,
@@ -88,7 +84,7 @@ impl Port {
     /// `need` is what the lane's machine wants to see whole.
     pub fn poll(&mut self, cx: &mut Context<'_>, lane: &mut Option<Buf>, need: usize) -> Moved {
         let sent = self.unsent.is_some() && self.poll_send(cx);
-        let received = self.readable.poll(cx).is_ready() && self.receive(lane, need);
+        let received = self.waiting && self.stream.poll_readable(cx).is_ready() && self.receive(lane, need);
         Moved { received, sent }
     }
 
@@ -110,6 +106,7 @@ impl Port {
             }
         };
         let received = self.stream.recv_now(&mut buf);
+        self.waiting = false;
         self.more = buf.room() == 0;
         let into = if self.tls.is_some() { &mut self.cipher } else { lane };
         *into = Some(buf).filter(|b| !b.is_empty());
@@ -126,9 +123,7 @@ impl Port {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         while let Some(buf) = self.unsent.as_mut() {
-            let writable = self.writable.get_or_insert_with(|| self.stream.writable_slot());
-            writable.arm();
-            if writable.poll(cx).is_pending() {
+            if self.stream.poll_writable(cx).is_pending() {
                 break;
             }
             match self.stream.send_now(buf.filled()) {
@@ -192,23 +187,18 @@ impl Port {
         if std::mem::take(&mut self.more) && self.receive(lane, need) {
             return true;
         }
-        if self.readable.is_armed() {
-            return false;
-        }
-        loop {
-            self.readable.arm();
-            if self.readable.poll(cx).is_pending() {
-                return false;
-            }
+        while self.stream.poll_readable(cx).is_ready() {
             if self.receive(lane, need) {
                 return true;
             }
         }
+        self.waiting = true;
+        false
     }
 
     /// Whether the port waits for bytes and nothing else: it owes nothing and holds nothing.
     pub fn is_at_rest(&self) -> bool {
-        self.readable.is_armed() && self.holds_nothing() && !self.gone && !self.at_end && !self.owes_control()
+        self.waiting && self.holds_nothing() && !self.gone && !self.at_end && !self.owes_control()
     }
 
     fn owes_control(&self) -> bool {
