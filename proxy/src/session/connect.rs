@@ -96,7 +96,7 @@ impl<P: Protocol> Session<Permitted<P>> {
 
 /// What `reaching` comes to, or its end when the gateway begins to shut down: a session that has not begun has no
 /// statement to wait for.
-async fn unless_drained<T>(
+pub(super) async fn unless_drained<T>(
     core: &Core,
     reaching: impl Future<Output = Result<T, ConnectError>>,
 ) -> Result<T, ConnectError> {

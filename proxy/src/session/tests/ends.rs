@@ -450,3 +450,24 @@ fn a_session_let_in_by_an_older_policy_is_judged_by_the_newest() {
         });
     }
 }
+
+#[test]
+fn a_drain_ends_a_session_that_is_still_connecting() {
+    for driver in BOTH {
+        let mut world = World::new();
+        let plane = world.plane.clone();
+        world.run(driver, async |core| {
+            crate::net::spawn(
+                async move {
+                    crate::net::sleep(Duration::from_millis(5)).await;
+                    plane.drain();
+                },
+                || {},
+            );
+            let never = std::future::pending::<Result<(), _>>();
+            let ended = crate::net::within(PATIENCE, crate::session::connect::unless_drained(&core, never)).await;
+            let error = ended.expect("an end in time").expect_err("nothing was reached");
+            assert!(error.for_client("orders").contains("shutting down"), "{error}");
+        });
+    }
+}
