@@ -140,6 +140,9 @@ pub(super) struct Progress {
     pub(super) in_line: bool,
     /// Of the element at the front, without a line end.
     pub(super) searched: usize,
+    /// Bytes that end a body whose rest was let pass before it was there. So a reply has ended only when its last
+    /// byte was seen.
+    pub(super) tail: u8,
 }
 
 impl Progress {
@@ -151,6 +154,12 @@ impl Progress {
             else {
                 break;
             };
+            if self.tail > 0 {
+                at += 1;
+                self.tail -= 1;
+                self.left -= u64::from(self.tail == 0);
+                continue;
+            }
             if self.in_line {
                 let Some(end) = memchr::memchr(b'\n', rest) else { return Ok(input.len() as u64) };
                 at += end as u64 + 1;
@@ -158,11 +167,20 @@ impl Progress {
                 self.left -= 1;
                 continue;
             }
-            match element(rest, &mut self.searched)? {
+            let element = match element(rest, &mut self.searched) {
+                // What is well-formed before it passes first.
+                Err(_) if at > 0 => break,
+                element => element?,
+            };
+            match element {
                 Element::Partial => break,
                 Element::LongLine => {
                     self.searched = 0;
                     self.in_line = true;
+                }
+                Element::Whole { len, inner: 0 } if len > rest.len() as u64 => {
+                    at += len - 2;
+                    self.tail = 2;
                 }
                 Element::Whole { len, inner } => {
                     at += len;
