@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use ringgate_policy::{Permit, TlsMode};
-use ringgate_protocol::{BackendTls, Credential, DirectTls, Login, LoginError, LoginStep, Protocol, RefusalKind, SignIn};
+use ringgate_protocol::{
+    BackendTls, Credential, DirectTls, Login, LoginError, LoginStep, Protocol, RefusalKind, SignIn,
+};
 
 use super::prepare::{PrepareError, Prepared};
 use crate::net::stream::Stream;
