@@ -85,6 +85,25 @@ fn the_audit_reader_sorts_and_passes_over_what_is_no_record() {
 }
 
 #[test]
+fn a_line_with_a_result_is_two_events_and_a_run_has_an_outcome_each() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let command = |ei: u32, result: &str| {
+        format!(
+            "{{\"seq\":{ei},\"code\":\"TDB02I\",\"sid\":\"s\",\"ei\":{ei},\"db_query\":\"GET\",\"keys\":[\"k\"],\
+             \"arguments\":1{result}}}\n"
+        )
+    };
+    let joined = command(1, ",\"result\":{\"ei\":4,\"success\":false,\"error\":\"no\"}");
+    let run =
+        "{\"seq\":5,\"code\":\"TDB10I\",\"sid\":\"s\",\"ei\":5,\"query_ei\":2,\"query_count\":2,\"success\":true}\n";
+    std::fs::write(directory.path().join("0.jsonl"), joined + &command(2, "") + &command(3, "") + run).expect("write");
+    let records = audit_log::read(directory.path());
+    assert_eq!(records.len(), 5);
+    let outcomes: Vec<_> = audit_log::commands(&records).into_iter().map(|c| (c.success, c.error)).collect();
+    assert_eq!(outcomes, [(Some(false), "no".into()), (Some(true), "".into()), (Some(true), "".into())]);
+}
+
+#[test]
 fn the_foreign_certificates_are_well_formed() {
     let pairs = certificates::foreign("admin", "user CA");
     assert_eq!(pairs.len(), 7);
