@@ -1,7 +1,7 @@
 //! The session machine: what both directions share. The client's side is in `asking`, the database's in
 //! `answering`.
 
-use crate::{Fault, Limits, Machine, Outbox, Refusal, Ruling, SessionKey, Side, Step, Ticket};
+use crate::{Fault, Limits, Machine, Outbox, Refusal, Resumed, Ruling, SessionKey, Side, Step, Ticket};
 
 use super::PostgresOpening;
 use super::client::Frame;
@@ -231,9 +231,9 @@ impl Machine for PostgresMachine {
         }
     }
 
-    fn resume(&mut self, ruling: Ruling<'_>) {
+    fn resume(&mut self, ruling: Ruling<'_>) -> Resumed {
         if !matches!(self.turn, Turn::Asked) {
-            return;
+            return Resumed::Again;
         }
         self.turn = match ruling {
             Ruling::Allow(ticket) => Turn::Allowed(ticket),
@@ -243,6 +243,7 @@ impl Machine for PostgresMachine {
                 Turn::Refused(response.into_boxed_slice())
             }
         };
+        Resumed::Again
     }
 
     fn refuse(&mut self, refusal: &Refusal<'_>, out: &mut Outbox) {
