@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use ringgate_tests::{
-    Driver, on_both_drivers,
+    Driver,
+    gateway::access_role,
+    on_both_drivers,
     resp::{self, Session, Value},
     wait,
 };
@@ -232,10 +234,10 @@ fn what_cannot_work_through_a_gateway_says_so(driver: Driver) {
 
 fn an_idle_session_is_ended_and_a_blocking_one_is_not(driver: Driver) {
     let (server, gateway, db) = super::cached(driver);
-    let role = gateway.cli(&["get", "role/access", "--format", "yaml"]).ok();
-    gateway.apply(&role.replacen("spec:\n", "spec:\n  options:\n    client_idle_timeout: 2s\n", 1));
-    let role = gateway.cli(&["get", "role/access", "--format", "yaml"]).ok();
-    assert!(role.contains("client_idle_timeout"), "{role}");
+    gateway.apply(&(access_role("") + "  options:\n    client_idle_timeout: 2s\n"));
+    wait::until_true("the role to take effect", wait::SOON, || {
+        gateway.cli(&["get", "role/access", "--format", "yaml"]).ok().contains("client_idle_timeout")
+    });
     let begin = Instant::now();
     let (mut idle, mut blocked, mut listening) = (Session::login(&db), Session::login(&db), Session::login(&db));
     assert_eq!(idle.say("ECHO once"), "once".into());

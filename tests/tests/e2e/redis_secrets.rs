@@ -98,7 +98,7 @@ fn masked(driver: Driver, arguments: &str) {
     gateway.audit_until("the commands", |records| {
         let names = ["AUTH", "HELLO", "ACL|SETUSER", "CONFIG|SET", "MIGRATE"];
         let has = |name: &&str| records.iter().any(|r| r.text("db_query") == *name);
-        names.iter().all(|n| has(n)).then_some(())
+        names.iter().all(has).then_some(())
     });
     gateway.verify_audit();
     assert_eq!(gateway.terminate(), 0);

@@ -146,8 +146,7 @@ fn a_flood_of_messages_arrives_whole(driver: Driver) {
 fn blocking_commands_wait_and_wake(driver: Driver) {
     let (server, gateway, db) = super::cached(driver);
     let mut session = Session::login(&db);
-    session.say("XADD stream 1-1 f v");
-    session.say("XGROUP CREATE stream group $");
+    session.say("XGROUP CREATE grouped group $ MKSTREAM");
     for (waiting, waker) in [
         ("BLPOP queue 0", "RPUSH queue 1"),
         ("BRPOP queue 0", "RPUSH queue 1"),
@@ -155,7 +154,7 @@ fn blocking_commands_wait_and_wake(driver: Driver) {
         ("BZPOPMIN scores 0", "ZADD scores 1 member"),
         ("BLMPOP 0 2 one two LEFT", "RPUSH two 1"),
         ("XREAD BLOCK 0 STREAMS stream $", "XADD stream * f v"),
-        ("XREADGROUP GROUP group me BLOCK 0 STREAMS stream >", "XADD stream * f v"),
+        ("XREADGROUP GROUP group me BLOCK 0 STREAMS grouped >", "XADD grouped * f v"),
     ] {
         session.send(&resp::words(waiting)).expect("send");
         wait::until_true(waiting, wait::SOON, || server.say("INFO clients").text().contains("blocked_clients:1"));
