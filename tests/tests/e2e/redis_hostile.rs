@@ -8,7 +8,7 @@ use ringgate_tests::{
     gateway::Gateway,
     on_both_drivers,
     raw::Raw,
-    redis::{Options, Redis},
+    redis::Redis,
     resp::{self, Session, Value},
     wait,
 };
@@ -17,7 +17,7 @@ on_both_drivers!(
     malformed_bytes_are_answered_with_the_servers_text,
     malformed_bytes_behind_good_commands_are_answered_after_them,
     inline_commands_are_understood_as_the_server_does,
-    before_the_login_only_little_is_taken,
+    whoever_is_refused_is_not_listened_to,
     other_protocols_on_the_redis_listener_are_closed,
     http_requests_are_closed,
     certificates_of_others_are_refused_by_the_redis_listener,
@@ -160,18 +160,34 @@ fn inline_commands_are_understood_as_the_server_does(driver: Driver) {
     gateway.finish();
 }
 
-fn before_the_login_only_little_is_taken(driver: Driver) {
+fn whoever_is_refused_is_not_listened_to(driver: Driver) {
     let (server, gateway, db) = super::cached(driver);
+    // Who is let in may begin with anything.
+    let mut first = Session::login(&db);
+    let pairs: Vec<String> = (0..1000).flat_map(|n| [format!("key:{n}"), "v".into()]).collect();
+    assert_eq!(first.ask(&[vec!["MSET".to_owned()], pairs].concat()), Value::ok());
+    assert_eq!(Session::login(&db).ask(&[&b"SET"[..], b"large", &vec![b'x'; 1 << 20]]), Value::ok());
+    drop(first);
     gateway.deny("    db_users: [default]\n");
     wait::until_true("the role to take effect", wait::SOON, || Session::login(&db).say("PING").is_error("NOPERM"));
-    // As the server answers whom it does not know yet.
-    let closed = Redis::start(Options::open().password("a-password"));
-    for bytes in [&b"*11\r\n"[..], b"*1000000\r\n", b"*2\r\n$4\r\nECHO\r\n$16385\r\n", b"*1\r\n$536870912\r\n"] {
-        let direct = answer(Session::tcp(&closed.host, closed.port).expect("connect"), bytes);
-        assert!(direct.1, "the server closes: {:?}", text(&direct.0));
-        let through = answer(Session::login(&db), bytes);
-        assert_eq!((text(&through.0), through.1), (text(&direct.0), true), "for {:?}", text(bytes));
+    wait::until_true("the sessions to end", wait::SOON, || server.clients() == 0);
+    let before = ringgate_tests::process::anonymous_bytes(gateway.pid());
+    for bytes in [
+        &b"*11\r\n"[..],
+        b"*1000000\r\n$4\r\nMGET\r\n",
+        b"*2\r\n$4\r\nECHO\r\n$16385\r\n",
+        b"*1\r\n$536870912\r\n",
+        b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\n",
+    ] {
+        let mut session = Session::login(&db);
+        session.send(bytes).ok();
+        // As much as one likes to send: it is answered once and closed.
+        (0..64).try_for_each(|_| session.send(&[b'x'; 65536])).ok();
+        let said = session.read_to_close();
+        assert!(said.is_empty() || (said.starts_with(b"-") && said.ends_with(b"\r\n")), "{:?}", text(&said));
     }
+    let after = ringgate_tests::process::anonymous_bytes(gateway.pid());
+    assert!(after < before + (4 << 20), "from {before} to {after} bytes");
     assert_eq!(server.clients(), 0);
     gateway.finish();
 }
