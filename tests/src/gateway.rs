@@ -80,14 +80,6 @@ impl Setup {
         self
     }
 
-    /// Names and addresses of the listeners of the protocols that its databases speak.
-    fn listeners(&self, postgres: u16, redis: u16) -> Vec<(&'static str, String)> {
-        let speaks = |scheme: &str| self.databases.iter().any(|(_, uri)| uri.starts_with(scheme));
-        let all = [("postgres", "postgres", postgres), ("redis", "redis", redis)];
-        let wanted = all.into_iter().filter(|(scheme, ..)| speaks(scheme));
-        wanted.map(|(_, name, port)| (name, format!("127.0.0.1:{port}"))).collect()
-    }
-
     /// Starts on a new data directory and waits for the `ready` line.
     pub fn start(self) -> Gateway {
         let base = tempfile::Builder::new().prefix("ringgate-").tempdir().expect("a temporary directory");
@@ -162,7 +154,8 @@ impl Gateway {
             command.env("FAKETIME", shift).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         command.arg(places::ringgate());
-        let listeners = self.setup.listeners(self.port, self.redis_port);
+        let address = |port: u16| format!("127.0.0.1:{port}");
+        let listeners = [("postgres", address(self.port)), ("redis", address(self.redis_port))];
         if self.setup.from_file {
             command.arg("server").arg("-c").arg(self.data().join("ringgate.yaml"));
             for (name, address) in listeners {
