@@ -4,4 +4,4 @@ mod connect;
 pub mod learned;
 pub mod prepare;
 
-pub use connect::connect;
+pub use connect::{ConnectError, connect};

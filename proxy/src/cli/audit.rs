@@ -174,9 +174,6 @@ fn find(dir: &Path, filter: &Filter, limit: usize, format: Format) -> Result<(),
     output::list(Format::Text, &columns, &rows)
 }
 
-/// Keys of a command shown in a row.
-const KEYS_SHOWN: usize = 8;
-
 /// One event as people read it: the statement, else what was done to what, else why not.
 fn row(event: &Map<String, Value>) -> Value {
     let result = event.get("result").and_then(Value::as_object);
@@ -188,10 +185,6 @@ fn row(event: &Map<String, Value>) -> Value {
         (None, _) => String::new(),
     };
     let text = ["db_query", "error", "reason", "name", "message"].iter().map(|name| text_of(event, name));
-    let text = text.into_iter().find(|t| !t.is_empty()).unwrap_or_default();
-    // Of a command the keys say what it was about.
-    let keys = event.get("keys").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let text = keys.take(KEYS_SHOWN).fold(text.to_owned(), |text, key| text + " " + key);
     json!({
         "time": text_of(event, "time"),
         "event": text_of(event, "event"),
@@ -200,8 +193,14 @@ fn row(event: &Map<String, Value>) -> Value {
         "db_user": text_of(event, "db_user"),
         "sid": text_of(event, "sid"),
         "outcome": outcome,
-        "text": text,
+        "text": text.into_iter().find(|t| !t.is_empty()).unwrap_or_default().to_owned() + &keys_of(event),
     })
+}
+
+/// The keys of a command, each behind a space.
+fn keys_of(event: &Map<String, Value>) -> String {
+    let keys = event.get("keys").and_then(Value::as_array).into_iter().flatten();
+    keys.filter_map(Value::as_str).flat_map(|key| [" ", key]).collect()
 }
 
 fn check(dir: &Path, key: Option<&Path>, since_us: Option<u64>, format: Format) -> Result<i32, Failure> {

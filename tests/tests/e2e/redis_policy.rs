@@ -334,6 +334,8 @@ fn a_command_whose_keys_cannot_be_told_is_refused_where_keys_are_limited(driver:
 fn a_redis_role_takes_effect_within_a_second(driver: Driver) {
     let (_server, gateway, db) = super::cached(driver);
     let mut live = Session::login(&db);
+    // Policy is asked with the first command.
+    assert_eq!(live.say("ECHO in"), "in".into());
     gateway.deny("    db_commands: [GET]\n");
     let created = Instant::now();
     in_force(&db, "GET k", is_noperm);
