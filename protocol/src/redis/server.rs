@@ -64,7 +64,16 @@ const fn garbled(garbled: Garbled) -> Fault {
 }
 
 impl RedisMachine {
+    #[inline]
     pub(super) fn decide_server(&mut self, input: &[u8], out: &mut Outbox) -> Result<Decision, Fault> {
+        match self.look(input, out) {
+            // What is well-formed before it passes first.
+            Err(_) if self.decided > 0 => Ok(self.pass()),
+            decision => decision,
+        }
+    }
+
+    fn look(&mut self, input: &[u8], out: &mut Outbox) -> Result<Decision, Fault> {
         loop {
             if self.progress.left > 0 {
                 let Some(rest) = self.rest(input) else { return Ok(self.pass()) };
@@ -172,6 +181,10 @@ impl RedisMachine {
         if self.decided > 0 {
             return Ok(self.pass());
         }
+        let expected = if kind == Some(Kind::Own) { b'+' } else { b'-' };
+        if rest.first() != Some(&expected) {
+            return Err(fault(Side::Backend, FaultKind::Unavailable, "the database refused a command of the gateway"));
+        }
         let len = match reply::element(rest, &mut self.progress.searched).map_err(garbled)? {
             Element::Whole { len, inner: 0 } if len <= rest.len() as u64 => len,
             Element::Whole { .. } | Element::LongLine => {
@@ -183,10 +196,6 @@ impl RedisMachine {
             }
             Element::Partial => return Ok(Decision::Need(rest.len() + 1)),
         };
-        let expected = if kind == Some(Kind::Own) { b'+' } else { b'-' };
-        if rest.first() != Some(&expected) {
-            return Err(fault(Side::Backend, FaultKind::Unavailable, "the database refused a command of the gateway"));
-        }
         if kind == Some(Kind::StandIn)
             && let Some(answer) = self.answers.pop_front()
         {
