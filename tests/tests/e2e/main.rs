@@ -32,6 +32,8 @@ use ringgate_tests::{
     gateway::{Gateway, Setup},
     postgres::{Options, Postgres},
     redis::{self, Redis},
+    resp::{Session, Value},
+    wait,
 };
 
 /// A trusting server, a gateway in front of it, and a login.
@@ -53,4 +55,13 @@ fn cached_with(driver: Driver, configure: impl FnOnce(Setup) -> Setup) -> (Redis
     let gateway = configure(Setup::redis(driver, &server.uri())).start();
     let db = gateway.redis_login(redis::SERVICE, "");
     (server, gateway, db)
+}
+
+/// Waits until sessions on every worker answer `line` as `is_right` wants: roles reach each worker in its own time.
+fn in_force(db: &DbConfig, line: &str, is_right: impl Fn(&Value) -> bool) {
+    wait::until_true("the role to take effect", wait::SOON, || {
+        // All at once, so that no worker has them all.
+        let mut sessions: Vec<Session> = (0..8).map(|_| Session::login(db)).collect();
+        sessions.iter_mut().all(|session| is_right(&session.say(line)))
+    });
 }

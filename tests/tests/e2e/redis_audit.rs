@@ -9,7 +9,6 @@ use ringgate_tests::{
     on_both_drivers, process,
     redis::SERVICE,
     resp::{self, Session, Value},
-    wait,
 };
 
 on_both_drivers!(
@@ -109,7 +108,7 @@ fn outcomes_are_those_of_their_own_commands(driver: Driver) {
 fn a_transaction_is_recorded_command_by_command(driver: Driver) {
     let (_server, gateway, db) = super::cached(driver);
     gateway.deny("    db_commands: [FLUSHALL]\n");
-    wait::until_true("the role to take effect", wait::SOON, || Session::login(&db).say("FLUSHALL").is_error("NOPERM"));
+    super::in_force(&db, "FLUSHALL", |answer| answer.is_error("NOPERM"));
     let mut session = Session::login(&db);
     session.pipeline(&["MULTI", "SET done 1", "EXEC", "MULTI", "SET undone 1", "FLUSHALL", "EXEC"]);
     let aborted = gateway.command_record("EXEC", |c| c.success == Some(false));

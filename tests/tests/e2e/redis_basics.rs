@@ -131,8 +131,7 @@ fn a_second_start_goes_on_with_redis(driver: Driver) {
 fn a_refused_connection_is_visible_in_redis_cli(driver: Driver) {
     let (server, gateway, db) = super::cached(driver);
     gateway.deny("    db_users: [default]\n");
-    let refused = || db.redis(&["PING"]).stdout.contains("NOPERM");
-    wait::until_true("the role to take effect", wait::SOON, refused);
+    super::in_force(&db, "PING", |answer| answer.is_error("NOPERM"));
     for arguments in [&["GET", "k"][..], &["-3", "GET", "k"]] {
         let said = db.redis(arguments);
         assert!(said.stdout.contains("NOPERM") || said.stderr.contains("NOPERM"), "{said:?}");

@@ -69,9 +69,7 @@ fn redis_py_connects_again(driver: Driver) {
 fn redis_py_sees_what_a_role_denies(driver: Driver) {
     let (server, gateway, db) = super::cached(driver);
     gateway.deny("    db_commands: [FLUSHALL]\n");
-    ringgate_tests::wait::until_true("the role to take effect", ringgate_tests::wait::SOON, || {
-        db.redis(&["FLUSHALL"]).stdout.contains("NOPERM")
-    });
+    super::in_force(&db, "FLUSHALL", |answer| answer.is_error("NOPERM"));
     // The first tries ran.
     server.say("CONFIG RESETSTAT");
     for protocol in ["2", "3"] {

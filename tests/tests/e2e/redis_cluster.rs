@@ -199,7 +199,7 @@ fn messages_reach_subscribers_of_any_node(driver: Driver) {
 fn policy_and_audit_hold_in_a_cluster(driver: Driver) {
     let (cluster, gateway, db) = clustered(driver);
     gateway.deny("    db_commands: [FLUSHALL]\n");
-    wait::until_true("the role to take effect", wait::SOON, || Session::login(&db).say("FLUSHALL").is_error("NOPERM"));
+    super::in_force(&db, "FLUSHALL", |answer| answer.is_error("NOPERM"));
     let k = cluster.one_key_for_each();
     let mset = format!("MSET {} 1 {} 2", k[0], k[1]);
     let answers = Session::login(&db).pipeline(&[mset.as_str(), "FLUSHALL", "DBSIZE"]);

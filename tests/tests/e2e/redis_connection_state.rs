@@ -230,7 +230,7 @@ fn what_cannot_work_through_a_gateway_says_so(driver: Driver) {
 fn an_idle_session_is_ended_and_a_blocking_one_is_not(driver: Driver) {
     let (server, gateway, db) = super::cached(driver);
     gateway.apply(&(access_role("    db_commands: [FLUSHALL]\n") + "  options:\n    client_idle_timeout: 2s\n"));
-    wait::until_true("the role to take effect", wait::SOON, || Session::login(&db).say("FLUSHALL").is_error("NOPERM"));
+    super::in_force(&db, "FLUSHALL", |answer| answer.is_error("NOPERM"));
     let begin = Instant::now();
     let (mut idle, mut blocked) = (Session::login(&db), Session::login(&db));
     assert_eq!(idle.say("ECHO once"), "once".into());

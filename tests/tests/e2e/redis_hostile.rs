@@ -169,7 +169,7 @@ fn whoever_is_refused_is_not_listened_to(driver: Driver) {
     assert_eq!(Session::login(&db).ask(&[&b"SET"[..], b"large", &vec![b'x'; 1 << 20]]), Value::ok());
     drop(first);
     gateway.deny("    db_users: [default]\n");
-    wait::until_true("the role to take effect", wait::SOON, || Session::login(&db).say("PING").is_error("NOPERM"));
+    super::in_force(&db, "PING", |answer| answer.is_error("NOPERM"));
     wait::until_true("the sessions to end", wait::SOON, || server.clients() == 0);
     let before = ringgate_tests::process::anonymous_bytes(gateway.pid());
     for bytes in [

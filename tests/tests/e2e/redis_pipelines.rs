@@ -29,7 +29,7 @@ on_both_drivers!(
 /// FLUSHALL is refused by the role from here on.
 fn without_flushall(server: &Redis, gateway: &Gateway, db: &DbConfig) {
     gateway.deny("    db_commands: [FLUSHALL]\n");
-    wait::until_true("the role to take effect", wait::SOON, || Session::login(db).say("FLUSHALL").is_error("NOPERM"));
+    super::in_force(db, "FLUSHALL", |answer| answer.is_error("NOPERM"));
     // The first tries ran.
     server.say("CONFIG RESETSTAT");
 }

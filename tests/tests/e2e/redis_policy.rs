@@ -8,7 +8,6 @@ use ringgate_tests::{
     gateway::Gateway,
     on_both_drivers,
     resp::{Session, Value},
-    wait,
 };
 
 on_both_drivers!(
@@ -25,11 +24,6 @@ on_both_drivers!(
     a_redis_role_takes_effect_within_a_second,
     live_redis_sessions_end_when_the_cluster_says_so,
 );
-
-/// Waits until a new session answers `line` as `is_right` wants.
-fn in_force(db: &DbConfig, line: &str, is_right: impl Fn(&Value) -> bool) {
-    wait::until_true("the role to take effect", wait::SOON, || is_right(&Session::login(db).say(line)));
-}
 
 fn is_noperm(value: &Value) -> bool {
     value.is_error("NOPERM")
@@ -51,7 +45,7 @@ fn table(db: &DbConfig, allowed: &[&str], denied: &[&str]) {
 fn a_denied_name_is_denied_however_it_is_written(driver: Driver) {
     let (server, gateway, db) = super::cached(driver);
     gateway.deny("    db_commands: [flushall, Get]\n");
-    in_force(&db, "FLUSHALL", is_noperm);
+    super::in_force(&db, "FLUSHALL", is_noperm);
     // The first tries ran.
     server.say("CONFIG RESETSTAT");
     table(
@@ -87,7 +81,7 @@ fn a_denied_name_is_denied_however_it_is_written(driver: Driver) {
 fn a_denied_container_takes_its_sub_commands_and_a_denied_sub_command_only_itself(driver: Driver) {
     let (_server, gateway, db) = super::cached(driver);
     gateway.deny("    db_commands: ['CONFIG|SET', CLIENT, 'acl|setuser']\n");
-    in_force(&db, "CONFIG SET maxmemory 0", is_noperm);
+    super::in_force(&db, "CONFIG SET maxmemory 0", is_noperm);
     table(
         &db,
         &["CONFIG GET maxmemory", "config get maxmemory", "ACL WHOAMI", "acl list", "CLUSTER KEYSLOT k"],
@@ -113,7 +107,7 @@ fn unknown_commands_are_refused_unless_the_role_says_all(driver: Driver) {
     }
     gateway.permit("    db_commands: ['*']\n", "");
     // Now it is the server that does not know them.
-    in_force(&db, "NO.SUCH command", |a| a.is_error("ERR unknown command"));
+    super::in_force(&db, "NO.SUCH command", |a| a.is_error("ERR unknown command"));
     assert!(Session::login(&db).say("CONFIG NO-SUCH-SUB").is_error("ERR unknown subcommand"));
     assert!(server.say("INFO stats").text().contains("unexpected_error_replies:0"));
     gateway.record("TDB02W", |r| r.text("db_query").starts_with("NO.SUCH"));
@@ -134,7 +128,7 @@ fn every_name_of_the_server_is_known_in_any_case(driver: Driver) {
     let all = names(&mut server.session());
     assert!(all.len() > 200, "{}", all.len());
     gateway.deny("    db_commands: ['*']\n");
-    in_force(&db, "GET k", is_noperm);
+    super::in_force(&db, "GET k", is_noperm);
     let before = server.say("INFO commandstats").text();
     let mut session = Session::login(&db);
     for (n, name) in all.iter().enumerate() {
@@ -166,7 +160,7 @@ fn a_role_for_reading_cannot_write_or_run_scripts(driver: Driver) {
         "#!lua name=lib\nredis.register_function('change', function() return redis.call('SET', 'k', 'x') end)";
     server.session().ask(&["FUNCTION", "LOAD", library]);
     gateway.permit("    db_commands: ['@read', '@connection']\n", "");
-    in_force(&db, "SET probe w", is_noperm);
+    super::in_force(&db, "SET probe w", is_noperm);
     let evalsha = format!("EVALSHA {sha} 0");
     let evalsha_ro = format!("EVALSHA_RO {sha} 0");
     table(
@@ -221,7 +215,7 @@ fn classes_are_those_of_the_server(driver: Driver) {
         gateway.permit("", &format!("    db_commands: ['@{class}']\n"));
         let members = server.say(&format!("ACL CAT {class}"));
         let first = members.items()[0].text().replace('|', " ");
-        in_force(&db, &first, is_noperm);
+        super::in_force(&db, &first, is_noperm);
         let mut session = Session::login(&db);
         for member in members.items() {
             let line = member.text().replace('|', " ");
@@ -236,7 +230,7 @@ fn classes_are_those_of_the_server(driver: Driver) {
 fn deny_beats_allow(driver: Driver) {
     let (_server, gateway, db) = super::cached(driver);
     gateway.permit("    db_commands: ['*', GET]\n", "    db_commands: ['@write', GET]\n");
-    in_force(&db, "GET k", is_noperm);
+    super::in_force(&db, "GET k", is_noperm);
     table(&db, &["STRLEN k", "PING", "TTL k"], &["GET k", "SET k v", "DEL k"]);
     gateway.finish();
 }
@@ -244,7 +238,7 @@ fn deny_beats_allow(driver: Driver) {
 fn keys_are_held_to_the_globs_of_the_role(driver: Driver) {
     let (server, gateway, db) = super::cached(driver);
     gateway.permit("    db_keys: ['app:*', 'shared:[a-c]?', 'odd\\*key', exact]\n", "");
-    in_force(&db, "GET elsewhere", is_noperm);
+    super::in_force(&db, "GET elsewhere", is_noperm);
     table(
         &db,
         &["SET app:1 v", "GET app:", "SET shared:b7 v", "GET exact", "SET odd*key v", "PING", "DBSIZE", "ECHO other"],
@@ -272,7 +266,7 @@ fn keys_are_held_to_the_globs_of_the_role(driver: Driver) {
 fn every_key_of_a_command_has_to_match(driver: Driver) {
     let (server, gateway, db) = super::cached(driver);
     gateway.permit("    db_keys: ['app:*']\n", "");
-    in_force(&db, "GET elsewhere", is_noperm);
+    super::in_force(&db, "GET elsewhere", is_noperm);
     table(
         &db,
         &[
@@ -320,7 +314,7 @@ fn every_key_of_a_command_has_to_match(driver: Driver) {
 fn a_command_whose_keys_cannot_be_told_is_refused_where_keys_are_limited(driver: Driver) {
     let (_server, gateway, db) = super::cached(driver);
     gateway.permit("    db_commands: ['*']\n    db_keys: ['app:*']\n", "");
-    in_force(&db, "GET elsewhere", is_noperm);
+    super::in_force(&db, "GET elsewhere", is_noperm);
     // BY and GET of SORT reach keys by pattern; a number of keys that is none, or more than there are arguments, tells
     // nothing; what nobody knows, nobody can judge.
     table(
@@ -338,11 +332,11 @@ fn a_redis_role_takes_effect_within_a_second(driver: Driver) {
     assert_eq!(live.say("ECHO in"), "in".into());
     gateway.deny("    db_commands: [GET]\n");
     let created = Instant::now();
-    in_force(&db, "GET k", is_noperm);
+    super::in_force(&db, "GET k", is_noperm);
     assert!(created.elapsed() < Duration::from_secs(1), "took {:?}", created.elapsed());
     assert_eq!(live.say("GET k"), Value::Null, "live sessions go on");
     gateway.deny("");
-    in_force(&db, "GET k", |a| *a == Value::Null);
+    super::in_force(&db, "GET k", |a| *a == Value::Null);
     gateway.finish();
 }
 

@@ -126,9 +126,7 @@ fn secrets_in_refused_and_in_malformed_commands_are_masked(driver: Driver) {
     let secret = marker(driver, "refused");
     let (_server, mut gateway, db) = super::cached_with(driver, |s| s.config("AUDIT__REDIS_ARGUMENTS", "full"));
     gateway.deny("    db_commands: ['@dangerous', '@connection']\n");
-    ringgate_tests::wait::until_true("the role to take effect", ringgate_tests::wait::SOON, || {
-        Session::login(&db).say("CONFIG GET maxmemory").is_error("NOPERM")
-    });
+    super::in_force(&db, "CONFIG GET maxmemory", |answer| answer.is_error("NOPERM"));
     let mut session = Session::login(&db);
     for line in
         [format!("CONFIG SET requirepass {secret}"), format!("ACL SETUSER eve >{secret}"), format!("AUTH {secret}")]
