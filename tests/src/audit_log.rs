@@ -44,6 +44,56 @@ impl Record {
     }
 }
 
+/// A command as the audit has it: what was sent, and what came of it.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Session.
+    pub sid: String,
+    /// Index in the session.
+    pub ei: u64,
+    /// Canonical name, `GET` or `CONFIG|SET`.
+    pub name: String,
+    /// Its keys; those that are no text in their recorded form.
+    pub keys: Vec<String>,
+    /// Whether it was forwarded.
+    pub forwarded: bool,
+    /// Whether it succeeded; `None` when no outcome is recorded.
+    pub success: Option<bool>,
+    /// The rule that refused it, or the server's error.
+    pub error: String,
+}
+
+/// The commands of all sessions in the order of the log, each with its outcome: its own, or that of a run of commands.
+pub fn commands(records: &[Record]) -> Vec<Command> {
+    let mut outcomes = HashMap::new();
+    for result in records.iter().filter(|r| r.text("code") == "TDB10I") {
+        let first = result["query_ei"].as_u64().unwrap_or(u64::MAX);
+        for n in 0..result["query_count"].as_u64().unwrap_or(1) {
+            outcomes.insert((result.text("sid"), first.saturating_add(n)), result);
+        }
+    }
+    let is_command = |r: &&Record| matches!(r.text("code"), "TDB02I" | "TDB02W") && r["arguments"].is_u64();
+    let join = |r: &Record| {
+        let (sid, ei) = (r.text("sid"), r["ei"].as_u64().unwrap_or(u64::MAX));
+        let forwarded = r.text("code") == "TDB02I";
+        let (success, error) = match outcomes.get(&(sid, ei)) {
+            Some(outcome) => (outcome["success"].as_bool(), outcome.text("error")),
+            None => (None, r.text("error")),
+        };
+        let keys = r["keys"].as_array().into_iter().flatten();
+        Command {
+            sid: sid.to_owned(),
+            ei,
+            name: r.text("db_query").to_owned(),
+            keys: keys.map(|k| k.as_str().map_or_else(|| k.to_string(), str::to_owned)).collect(),
+            forwarded,
+            success: if forwarded { success } else { Some(false) },
+            error: error.to_owned(),
+        }
+    };
+    records.iter().filter(is_command).map(join).collect()
+}
+
 /// Members that a statement's line and those of its steps and result have in common.
 const SHARED: [&str; 17] = [
     "v",

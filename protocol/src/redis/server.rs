@@ -248,10 +248,11 @@ impl RedisMachine {
         let line = input.get(text.0..text.1).unwrap_or_default();
         let word = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
         let is_code = word > 0 && line.iter().take(word).all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        let end = text.0 + unquoted(line);
         let (code, message) = if is_code {
-            (Words::At(text.0, text.0 + word), Words::At((text.0 + word + 1).min(text.1), text.1))
+            (Words::At(text.0, text.0 + word), Words::At((text.0 + word + 1).min(end), end))
         } else {
-            (Words::Own(""), Words::At(text.0, text.1))
+            (Words::Own(""), Words::At(text.0, end))
         };
         Ok(Some(Decision::Outcome(Settled { ticket, success: false, skipped: false, code, message })))
     }
@@ -358,4 +359,10 @@ fn pushed(rest: &[u8]) -> Result<Pushed, Fault> {
         Some(total) => Pushed::Confirmation { channel, begun, total, len },
         None => Pushed::Other,
     })
+}
+
+/// Where an error's text begins to quote what the client sent: values and secrets stand there, and records have neither.
+fn unquoted(line: &[u8]) -> usize {
+    let quote = line.windows(2).position(|pair| pair[0] == b' ' && matches!(pair[1], b'\'' | b'"' | b'`'));
+    quote.unwrap_or(line.len())
 }
