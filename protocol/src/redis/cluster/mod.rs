@@ -9,6 +9,7 @@ pub mod handling;
 pub mod merge;
 pub mod redirect;
 pub mod reply;
+pub mod request;
 pub mod slot;
 pub mod split;
 #[cfg(test)]
@@ -21,6 +22,7 @@ pub use handling::Handling;
 pub use merge::{Merge, Part};
 pub use redirect::Redirect;
 pub use reply::{BrokenReply, Token, Value, Values, Walk, token};
+pub use request::{Request, Scan};
 pub use slot::{SLOTS, Slot};
 pub use split::{Piece, Split};
 pub use topology::{Address, Topology, TopologyError};
