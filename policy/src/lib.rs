@@ -34,7 +34,7 @@ mod tests;
 
 pub use command::CommandSet;
 pub use database::{
-    AdminUser, AuthMethod, Database, DatabaseAuth, DatabaseLimits, DatabaseProtocol, DatabaseTls, TlsMode,
+    AdminUser, AuthMethod, Database, DatabaseAuth, DatabaseLimits, DatabaseMode, DatabaseProtocol, DatabaseTls, TlsMode,
 };
 pub use decision::{Because, Decision, Denied, Effect, Request};
 pub use document::{
