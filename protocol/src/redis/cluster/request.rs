@@ -112,15 +112,12 @@ impl<'a> Request<'a> {
         match self.command.keys().next() {
             None => Ok(None),
             Some(Ok(key)) => Ok(Some(Slot::of(key.bytes))),
-            // A command that is not well-formed has no keys either; a node says best what it lacks.
-            Some(Err(Untold)) if self.command.is_known() && !self.command.is_cut() && !self.may_move() => Ok(None),
+            // SORT BY and GET: its own key is the first argument, and a node says best what it does not do.
+            Some(Err(Untold)) if self.name().starts_with("SORT") => Ok(self.argument(1).map(Slot::of)),
+            // As it does for a known command that is not well-formed.
+            Some(Err(Untold)) if !self.name().is_empty() && !self.command.is_cut() => Ok(None),
             Some(Err(untold)) => Err(untold),
         }
-    }
-
-    /// Keys that stand where only the command itself can tell.
-    fn may_move(&self) -> bool {
-        self.name().is_empty() || self.name().starts_with("SORT")
     }
 
     /// Whether all arguments from `first` on are of one slot.
