@@ -1,6 +1,8 @@
 //! The client's direction: what is asked about, sent, held back or dropped.
 
-use crate::{Class, Fault, FaultKind, Note, Operation, Outbox, Outcome, Parameters, Side, Step, Text, Ticket, Verb};
+use crate::{
+    Class, Command, Fault, FaultKind, Note, Operation, Outbox, Outcome, Parameters, Side, Step, Text, Ticket, Verb,
+};
 
 use super::answering::{OutcomeParts, Tag};
 use super::client::{self, Frame};
@@ -91,7 +93,8 @@ impl PostgresMachine {
             Verb::CloseStatement => {
                 (self.statements.peek(frame.statement.of(input)).map(text).unwrap_or_default(), Parameters::None)
             }
-            Verb::ClosePortal => (Text::default(), Parameters::None),
+            // Commands are not PostgreSQL's.
+            Verb::ClosePortal | Verb::Command | Verb::Authenticate => (Text::default(), Parameters::None),
             Verb::FunctionCall => (Text::default(), parameters),
         };
         Operation {
@@ -106,6 +109,9 @@ impl PostgresMachine {
             portal: frame.portal.of(input),
             parameters,
             function_oid: frame.function_oid,
+            command: Command::None,
+            user: b"",
+            database: b"",
             has_outcome: matches!(frame.verb, Verb::Query | Verb::Execute | Verb::FunctionCall),
             frame_bytes: frame.len,
         }
@@ -269,6 +275,8 @@ impl PostgresMachine {
                 Expect::Query(ticket)
             }
             Verb::FunctionCall => Expect::FunctionCall(ticket),
+            // Not PostgreSQL's.
+            Verb::Command | Verb::Authenticate => return,
             Verb::Parse => {
                 let text = prepared::Text {
                     head: frame.text.capped(self.limits.text_bytes_max).of(input),

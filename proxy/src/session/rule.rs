@@ -174,6 +174,24 @@ impl Rules {
         );
     }
 
+    /// Records that `count` statements from `first` on succeeded.
+    pub fn successes(&mut self, core: &Core, first: Ticket, count: u32) {
+        for offset in 0..count {
+            let ticket = if first.ei == Ticket::UNRECORDED { first } else { Ticket { ei: first.ei + offset, ..first } };
+            let outcome = Outcome {
+                ticket,
+                rows: None,
+                success: true,
+                code: b"",
+                message: b"",
+                tag: b"",
+                copy_bytes: 0,
+                skipped: false,
+            };
+            self.outcome(core, &outcome, None);
+        }
+    }
+
     /// Records that a statement's outcome will never be known.
     pub fn unanswered(&mut self, core: &Core, ticket: Ticket, message: &[u8]) {
         self.without_outcome(core, ticket, message, false);
@@ -297,6 +315,7 @@ fn event_of<'a>(operation: &Operation<'a>, statement: Statement<'a>, bound: &'a 
         Verb::CloseStatement => Event::Close { is_portal: false, name },
         Verb::ClosePortal => Event::Close { is_portal: true, name: portal },
         Verb::FunctionCall => Event::FunctionCall { oid: operation.function_oid, arguments: bound, error: "" },
+        Verb::Command | Verb::Authenticate => Event::Query { statement, parameters: bound, error: "" },
     }
 }
 
