@@ -275,15 +275,14 @@ impl Router {
                 Ok(node) => match node.peek() {
                     Ok(Some(Head::Aggregate(values, len))) if values == *keys => {
                         node.consume(len);
-                        let done = match (&mut held, &failed) {
-                            (_, Some(_)) => self.drop_values(&node, values).await,
-                            (Some(held), None) => self.hold_values(&node, values, held).await,
-                            (None, None) => {
-                                // A half reply cannot be mended.
-                                self.copy_behind(&node, Walk::over(values)).await?;
-                                Ok(())
-                            }
+                        let done = match failed {
+                            Some(_) => self.drop_values(&node, values).await,
+                            None => self.pass_values(&node, values, &mut held).await,
                         };
+                        if held.is_none() {
+                            // A half reply cannot be mended.
+                            done?;
+                        }
                         node.answered();
                         done.err().map(|Lost| LOST.to_vec())
                     }
@@ -295,10 +294,6 @@ impl Router {
                 Some(error) => (0..*keys).for_each(|_| self.front.write(&error)),
                 None => {}
             }
-            if failed.is_none() && held.as_ref().is_some_and(|held| held.len() > HELD_BYTES_MAX) {
-                self.front.take(&self.bell).await;
-                self.front.write(&held.take().unwrap_or_default());
-            }
         }
         match (held, failed) {
             (_, Some(error)) => self.say(&error).await,
@@ -308,22 +303,27 @@ impl Router {
         Ok(())
     }
 
-    /// Holds values back as long as they are few; a long one goes on being held until it has ended.
-    async fn hold_values(&self, node: &Node, values: u64, held: &mut Vec<u8>) -> Result<(), Lost> {
-        let before = held.len();
+    /// Holds values back as long as they are few, and passes them on from there.
+    async fn pass_values(&self, node: &Node, values: u64, held: &mut Option<Vec<u8>>) -> Result<(), Lost> {
+        let before = held.as_ref().map_or(0, Vec::len);
         let mut walk = Walk::over(values);
-        loop {
-            let passed = node.pass(&mut walk, |bytes| held.extend_from_slice(bytes));
-            let waited = match passed {
-                Ok(_) if walk.is_done() => return Ok(()),
-                Ok(_) => self.more(node).await,
-                Err(Lost) => Err(Lost),
-            };
-            if waited.is_err() {
-                held.truncate(before);
+        while let Some(holding) = held {
+            let passed = node.pass(&mut walk, |bytes| holding.extend_from_slice(bytes));
+            if passed.is_ok() && walk.is_done() {
+                return Ok(());
+            }
+            if holding.len() > HELD_BYTES_MAX {
+                self.front.take(&self.bell).await;
+                self.front.write(holding);
+                *held = None;
+                break;
+            }
+            if passed.is_err() || self.more(node).await.is_err() {
+                holding.truncate(before);
                 return Err(Lost);
             }
         }
+        self.copy_behind(node, walk).await
     }
 
     /// SCAN: the node's cursor becomes ours.

@@ -55,7 +55,7 @@ pub(super) enum Head {
     Push,
 }
 
-/// A node that takes none of our bytes for this long is lost.
+/// Room for commands that is kept for the next ones, in bytes.
 const KEEP_OUT_BYTES: usize = 64 * 1024;
 
 impl Node {
@@ -79,6 +79,11 @@ impl Node {
     /// Whether it is of no more use.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.get()
+    }
+
+    /// Makes it of no more use.
+    pub(super) fn give_up(&self) {
+        self.lost.set(true);
     }
 
     /// Whether it still stands: a node that closed while nobody asked it anything is noticed here.
