@@ -4,7 +4,8 @@ use std::hint::black_box;
 
 use ringgate_protocol::postgres::{Postgres, PostgresMachine};
 use ringgate_protocol::{
-    BackendTls, Credential, Limits, Machine, Opened, Opening, Outbox, Protocol, Ruling, SessionKey, Side, SignIn, Step, Ticket,
+    BackendTls, Credential, Limits, Machine, Opened, Opening, Outbox, Protocol, Ruling, SessionKey, Side, SignIn, Step,
+    Ticket,
 };
 
 /// What `pgbench -S` prepares.
@@ -65,7 +66,17 @@ impl Session {
         opening.offer_no_tls();
         let opened = opening.handle(startup, false, &mut Vec::new()).expect("a well-formed startup");
         assert!(matches!(opened, Opened::Startup { .. }));
-        let login = Postgres::login(&opening, SignIn { user: "alice", database: "bench", tls: BackendTls::Off, credential: Credential::None, seed: [0; 32], learned: None });
+        let login = Postgres::login(
+            &opening,
+            SignIn {
+                user: "alice",
+                database: "bench",
+                tls: BackendTls::Off,
+                credential: Credential::None,
+                seed: [0; 32],
+                learned: None,
+            },
+        );
         let key = SessionKey { pid: 4711, secret: [7; 32] };
         let mut machine = Postgres::machine(opening, login, key, Limits::default());
         let mut out = Outbox::default();

@@ -308,11 +308,21 @@ impl Core {
         database: Arc<ringgate_policy::Database>,
         db_user: &str,
     ) -> Result<Prepared, PrepareError> {
+        self.prepare_node(database, db_user, None).await
+    }
+
+    /// As [`Core::prepare`], for a node of a cluster at its own `host:port`.
+    pub async fn prepare_node(
+        &self,
+        database: Arc<ringgate_policy::Database>,
+        db_user: &str,
+        node: Option<String>,
+    ) -> Result<Prepared, PrepareError> {
         let ticket = self.next_prepared.get();
         self.next_prepared.set(ticket + 1);
         self.prepared.borrow_mut().insert(ticket, PreparedSlot::default());
         let _place = PreparedPlace { core: self, ticket };
-        self.plane.prepare(self.id, ticket, database, db_user)?;
+        self.plane.prepare(self.id, ticket, database, db_user, node)?;
         std::future::poll_fn(|cx| {
             let mut slots = self.prepared.borrow_mut();
             let slot = slots.entry(ticket).or_default();

@@ -17,8 +17,7 @@ use crate::document::Document;
 use crate::secret::SecretRef;
 
 const SPEC: &[&str] = &["protocol", "uri", "auth", "admin_user", "tls", "limits", "mode"];
-const SPEC_KEPT: &[&str] =
-    &["dynamic_labels", "mysql", "pool", "aws", "gcp", "azure", "ad", "oracle", "mongo_atlas"];
+const SPEC_KEPT: &[&str] = &["dynamic_labels", "mysql", "pool", "aws", "gcp", "azure", "ad", "oracle", "mongo_atlas"];
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 const AUTH_METHODS: &[(&str, AuthMethod)] = &[

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod categories;
+pub mod cluster;
 mod command;
 mod commands;
 mod keys;

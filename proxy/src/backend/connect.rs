@@ -1,11 +1,16 @@
 //! Reaches a database, verifies it and signs in.
 
+use std::any::Any;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
-use ringgate_policy::{Permit, TlsMode};
+use ringgate_policy::{Database, DatabaseMode, Permit, TlsMode};
+use ringgate_protocol::redis::CommandTable;
+use ringgate_protocol::redis::cluster::{Address, Gateway};
 use ringgate_protocol::{BackendTls, Credential, Login, LoginError, LoginStep, Protocol, RefusalKind, SignIn};
 
+use super::cluster::{self, ClusterError};
 use super::prepare::{PrepareError, Prepared};
 use crate::net::stream::Stream;
 use crate::net::within;
@@ -35,6 +40,9 @@ pub enum ConnectError {
     /// The database refused us, or is not what it should be.
     #[error("login to the database: {}: {}", .0.fault.what, .0.text)]
     Login(LoginError),
+    /// A cluster's router could not be started.
+    #[error("cluster: {0}")]
+    Cluster(#[from] ClusterError),
     /// The database sent bytes behind its answer to the TLS request.
     #[error("the database sent bytes before TLS")]
     Stuffed,
@@ -62,6 +70,7 @@ impl ConnectError {
             ConnectError::Prepare(PrepareError::Stopped) => "the gateway is shutting down",
             ConnectError::Unreachable { .. } | ConnectError::Link(_) => "it cannot be reached",
             ConnectError::Login(_) => "it refused the gateway's login",
+            ConnectError::Cluster(_) => "it is registered as a cluster and does not answer as one",
             ConnectError::Stuffed => "it broke the protocol",
         };
         format!("database \"{database}\" is not available: {why}")
@@ -85,11 +94,22 @@ impl ConnectError {
     }
 }
 
-/// A backend connection for `permit`, signed in, with what the login learned and the way for cancels.
+/// Where the client reached us: what a cluster of one node calls itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The port it came to.
+    pub port: u16,
+    /// It came with TLS.
+    pub tls: bool,
+}
+
+/// A backend connection for `permit`, signed in, with what the login learned and the way for cancels. For a cluster
+/// it leads to a router over the nodes.
 pub async fn connect<P: Protocol>(
     core: &Rc<Core>,
     opening: &P::Opening,
     permit: &Permit,
+    endpoint: Endpoint,
 ) -> Result<(P::Login, Link, Route), ConnectError> {
     let database = permit.database();
     let deadline = Instant::now() + database.limits.connect_timeout;
@@ -109,7 +129,8 @@ pub async fn connect<P: Protocol>(
                     tls_request: P::TLS_REQUEST,
                 };
                 let mut link = Link::new(stream, &core.pool, deadline);
-                let login = sign_in::<P>(&mut link, opening, permit, &prepared).await.map_err(|error| match error {
+                let names = (permit.db_user(), permit.db_name());
+                let login = sign_in::<P>(&mut link, opening, names, &prepared).await.map_err(|error| match error {
                     // A peer whose certificate was not checked may be anybody: its words are not passed on.
                     ConnectError::Login(mut login) if database.tls.mode == TlsMode::Insecure => {
                         login.frame.clear();
@@ -117,7 +138,89 @@ pub async fn connect<P: Protocol>(
                     }
                     error => error,
                 })?;
+                if database.mode == DatabaseMode::Cluster {
+                    link = route_over_nodes::<P>(core, permit, &login, link, endpoint).await?;
+                }
                 return Ok((login, link, route));
+            }
+            Err(error) => {
+                failure = ConnectError::Unreachable { address: address.to_string(), why: error.to_string() };
+            }
+        }
+    }
+    Err(failure)
+}
+
+/// Puts a router between the session and the nodes; `first` is signed in to one of them.
+async fn route_over_nodes<P: Protocol>(
+    core: &Rc<Core>,
+    permit: &Permit,
+    login: &P::Login,
+    first: Link,
+    endpoint: Endpoint,
+) -> Result<Link, ConnectError> {
+    let database = permit.database();
+    let seed = Address::parse(&database.uri).ok_or(ClusterError::NoNode)?;
+    let learned: Arc<dyn Any + Send + Sync> = P::learned(login).ok_or(ClusterError::NoNode)?;
+    let table = learned.downcast::<CommandTable>().map_err(|_| ClusterError::NoNode)?;
+    let gateway = Gateway {
+        id: cluster::node_id(&database.name),
+        // Clients read this as the host that they asked, under whatever name they know us.
+        host: String::new(),
+        port: endpoint.port,
+        tls: endpoint.tls,
+        resp3: false,
+    };
+    let opener = opener::<P>(core, permit, &seed, P::learned(login));
+    let deadline = first.deadline;
+    Ok(cluster::start(core, (seed, first), table, gateway, opener, deadline).await?)
+}
+
+/// Opens connections to nodes as the first one was opened: same user, same secret, each node's certificate checked.
+fn opener<P: Protocol>(
+    core: &Rc<Core>,
+    permit: &Permit,
+    seed: &Address,
+    learned: Option<Arc<P::Learned>>,
+) -> cluster::Opener {
+    let (core, database, seed) = (core.clone(), permit.database().clone(), seed.clone());
+    let (user, name): (Rc<str>, Rc<str>) = (permit.db_user().into(), permit.db_name().into());
+    Box::new(move |address| {
+        let (core, database, seed) = (core.clone(), database.clone(), seed.clone());
+        let (user, name, learned) = (user.clone(), name.clone(), learned.clone());
+        Box::pin(async move {
+            let opened = open_node::<P>(&core, &database, &address, (&user, &name), learned).await;
+            if let Err(error) = &opened {
+                tracing::warn!(database = %database.name, node = %address, seed = %seed, err = %error, "node not reached");
+            }
+            opened.ok()
+        })
+    })
+}
+
+async fn open_node<P: Protocol>(
+    core: &Rc<Core>,
+    database: &Arc<Database>,
+    address: &Address,
+    names: (&str, &str),
+    learned: Option<Arc<P::Learned>>,
+) -> Result<Link, ConnectError> {
+    let limit = database.limits.connect_timeout;
+    let deadline = Instant::now() + limit;
+    let node = Some(address.to_string());
+    let prepared =
+        within(limit, core.prepare_node(database.clone(), names.0, node)).await.ok_or(LinkError::TimedOut)??;
+    let mut seed = [0; 32];
+    aws_lc_rs::rand::fill(&mut seed).map_err(|_| PrepareError::Tls("no randomness".into()))?;
+    let known: Vec<_> = learned.into_iter().collect();
+    let opening = P::opening(&known, seed);
+    let mut failure = ConnectError::Unreachable { address: address.to_string(), why: "no address".into() };
+    for address in &prepared.addresses {
+        match Stream::connect(address, deadline.saturating_duration_since(Instant::now())).await {
+            Ok(stream) => {
+                let mut link = Link::new(stream, &core.pool, deadline);
+                sign_in::<P>(&mut link, &opening, names, &prepared).await?;
+                return Ok(link);
             }
             Err(error) => {
                 failure = ConnectError::Unreachable { address: address.to_string(), why: error.to_string() };
@@ -130,7 +233,7 @@ pub async fn connect<P: Protocol>(
 async fn sign_in<P: Protocol>(
     link: &mut Link,
     opening: &P::Opening,
-    permit: &Permit,
+    (user, database): (&str, &str),
     prepared: &Prepared,
 ) -> Result<P::Login, ConnectError> {
     let credential = match &prepared.secret {
@@ -141,7 +244,6 @@ async fn sign_in<P: Protocol>(
     let tls = if prepared.tls.is_some() { BackendTls::Required } else { BackendTls::Off };
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).map_err(|_| PrepareError::Tls("no randomness".into()))?;
-    let (user, database) = (permit.db_user(), permit.db_name());
     let mut login = P::login(opening, SignIn { user, database, tls, credential, seed, learned: None });
     let mut out = Vec::new();
     login.start(&mut out);

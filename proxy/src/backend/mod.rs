@@ -1,6 +1,7 @@
 //! The way to a database: what a connection needs (made off the workers), and the connection itself.
 
+mod cluster;
 mod connect;
 pub mod prepare;
 
-pub use connect::connect;
+pub use connect::{Endpoint, connect};

@@ -126,6 +126,21 @@ impl Stream {
         }
     }
 
+    /// Receives what is there right now into the spare part of `buf`, and says how much that was; 0 is the end of the
+    /// stream, `WouldBlock` that there is nothing yet. Only with room in `buf`.
+    pub fn recv_now(&self, buf: &mut Buf) -> io::Result<usize> {
+        use rustix::net::RecvFlags;
+        let received = loop {
+            match rustix::net::recv(self, buf.spare_mut(), RecvFlags::DONTWAIT) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => break other,
+            }
+        };
+        let (_, received) = received?;
+        buf.advance(received);
+        Ok(received)
+    }
+
     /// Sends what fits into the socket's buffer right now, and says how much that was; 0 when nothing fits.
     ///
     /// A send that fits is cheaper as a system call of its own than through the ring: it needs no completion, and
@@ -169,7 +184,8 @@ impl Stream {
         }
     }
 
-    async fn writable(&self) -> io::Result<()> {
+    /// Waits until there is room to send, or an error.
+    pub async fn writable(&self) -> io::Result<()> {
         match &self.inner.socket {
             // SAFETY: as in `readable`.
             Kind::Tcp(cell) => unsafe { &*cell.get() }.writable(false).await,
@@ -201,6 +217,11 @@ impl Stream {
     pub fn readable_boxed(&self) -> std::pin::Pin<Box<dyn Future<Output = io::Result<()>>>> {
         let stream = self.clone();
         Box::pin(async move { stream.readable().await })
+    }
+
+    /// The port of our own end; none for a Unix socket.
+    pub fn local_port(&self) -> Option<u16> {
+        socket2::SockRef::from(self).local_addr().ok()?.as_socket().map(|address| address.port())
     }
 
     /// Ends our receiving: what has arrived can still be read, and the end of the stream follows it.

@@ -10,7 +10,7 @@ use super::link::Link;
 use super::pump::Pump;
 use super::rule::Rules;
 use super::{Ended, Place, Session, cancel};
-use crate::backend;
+use crate::backend::{self, Endpoint};
 use crate::metrics::Reject;
 use crate::plane::SessionPlace;
 use crate::settings::ParameterDetail;
@@ -39,7 +39,9 @@ impl<P: Protocol> Session<Permitted<P>> {
         let permit = &self.state.permit;
         let database = permit.database().clone();
         let opening = &self.state.identified.secured.opening;
-        let reached = backend::connect::<P>(&self.core, opening, permit).await;
+        let endpoint =
+            Endpoint { port: self.client.stream.local_port().unwrap_or(P::PORT), tls: self.client.tls.is_some() };
+        let reached = backend::connect::<P>(&self.core, opening, permit, endpoint).await;
         let (login, backend, route) = match reached {
             Ok(reached) => reached,
             Err(error) => {

@@ -21,7 +21,8 @@ pub struct Cursor {
 impl Cursor {
     /// Reads a client's cursor. `None` when it is no unsigned decimal number.
     pub fn parse(text: &[u8]) -> Option<Cursor> {
-        let packed: u64 = std::str::from_utf8(text).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;
+        let packed: u64 =
+            std::str::from_utf8(text).ok().filter(|t| t.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()?;
         Some(Cursor { place: (packed & (PLACES_MAX as u64 - 1)) as usize, inner: packed >> PLACE_BITS })
     }
 

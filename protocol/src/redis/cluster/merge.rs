@@ -178,7 +178,11 @@ fn entries(parts: &[Part<'_>], resp3: bool, out: &mut Vec<u8>) -> Result<(), Bro
         }
     }
     let count = entries.values().map(|values| values.len() as u64).sum::<u64>();
-    if resp3 { head(out, b'%', count) } else { head(out, b'*', count * 2) }
+    if resp3 {
+        head(out, b'%', count)
+    } else {
+        head(out, b'*', count * 2)
+    }
     for (name, values) in entries {
         for value in values {
             write_argument(out, name);

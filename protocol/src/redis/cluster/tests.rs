@@ -82,10 +82,7 @@ fn an_answer_that_is_no_topology_is_an_error() {
 fn redirects_are_read_with_and_without_a_host() {
     let to = |text: &str| Address::parse(text).unwrap();
     let slot = Slot::new(3999).unwrap();
-    assert_eq!(
-        Redirect::parse(b"MOVED 3999 127.0.0.1:6381"),
-        Some(Redirect::Moved { slot, to: to("127.0.0.1:6381") })
-    );
+    assert_eq!(Redirect::parse(b"MOVED 3999 127.0.0.1:6381"), Some(Redirect::Moved { slot, to: to("127.0.0.1:6381") }));
     assert_eq!(Redirect::parse(b"ASK 3999 ::1:6381"), Some(Redirect::Ask { to: to("[::1]:6381") }));
     let Some(Redirect::Moved { to, .. }) = Redirect::parse(b"MOVED 3999 :6381") else { panic!("a redirect") };
     assert_eq!(to.seen_from(&told_by()).to_string(), "10.0.0.1:6381");
@@ -151,7 +148,10 @@ fn replies_are_put_together_by_kind() {
     assert_eq!(merged(Merge::Same, &["+OK\r\n", "+OK\r\n"]), "+OK\r\n");
     assert_eq!(merged(Merge::Sum, &[":2\r\n", ":40\r\n"]), ":42\r\n");
     assert_eq!(merged(Merge::Least, &["*2\r\n:1\r\n:1\r\n", "*2\r\n:0\r\n:1\r\n"]), "*2\r\n:0\r\n:1\r\n");
-    assert_eq!(merged(Merge::Concat, &["*1\r\n$1\r\na\r\n", "*0\r\n", "*1\r\n$1\r\nb\r\n"]), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+    assert_eq!(
+        merged(Merge::Concat, &["*1\r\n$1\r\na\r\n", "*0\r\n", "*1\r\n$1\r\nb\r\n"]),
+        "*2\r\n$1\r\na\r\n$1\r\nb\r\n"
+    );
     assert_eq!(
         merged(Merge::SumByName, &["*2\r\n$1\r\na\r\n:1\r\n", "*2\r\n$1\r\na\r\n:2\r\n"]),
         "*2\r\n$1\r\na\r\n:3\r\n"
@@ -160,7 +160,10 @@ fn replies_are_put_together_by_kind() {
         merged(Merge::Entries, &["*4\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n$1\r\n2\r\n", "*2\r\n$1\r\na\r\n$1\r\n3\r\n"]),
         "*6\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\na\r\n$1\r\n3\r\n$1\r\nb\r\n$1\r\n2\r\n"
     );
-    assert_eq!(merged(Merge::Sections, &["$2\r\nx\n\r\n", "=6\r\ntxt:y\n\r\n"]), bulk("# Node 0\r\nx\n\r\n# Node 1\r\ny\n\r\n"));
+    assert_eq!(
+        merged(Merge::Sections, &["$2\r\nx\n\r\n", "=6\r\ntxt:y\n\r\n"]),
+        bulk("# Node 0\r\nx\n\r\n# Node 1\r\ny\n\r\n")
+    );
     assert_eq!(merged(Merge::Lines, &["$2\r\nx\n\r\n", "$2\r\ny\n\r\n"]), bulk("x\ny\n"));
     assert_eq!(merged(Merge::Any, &["-NOTBUSY No\r\n", "+OK\r\n"]), "+OK\r\n");
     assert_eq!(merged(Merge::Any, &[":1\r\n", "-ERR x\r\n", ":2\r\n"]), ":3\r\n");
@@ -187,8 +190,7 @@ fn a_reply_of_another_kind_is_broken_and_writes_nothing() {
 
 #[test]
 fn the_gateway_is_the_one_node_and_owns_every_slot() {
-    let gateway =
-        Gateway { id: "a".repeat(40), host: "gw.example".into(), port: 6380, tls: true, resp3: false };
+    let gateway = Gateway { id: "a".repeat(40), host: "gw.example".into(), port: 6380, tls: true, resp3: false };
     let mut out = Vec::new();
     gateway.slots(&mut out);
     let topology = Topology::from_slots(&out, &told_by()).unwrap();

@@ -43,7 +43,7 @@ use crate::session::link::Link;
 use crate::worker::Core;
 use front::Front;
 use node::Node;
-pub(super) use router::Opener;
+pub(in crate::backend) use router::Opener;
 use router::Router;
 
 /// The longest answer to `CLUSTER SLOTS`, in bytes.
@@ -55,12 +55,21 @@ pub enum ClusterError {
     /// Its topology cannot be read.
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    /// The registered address names no node, or its login learnt no commands.
+    #[error("the address is not that of a node")]
+    NoNode,
     /// The connection ended.
     #[error("the connection to the node was lost")]
     Lost,
     /// No socket pair.
     #[error("no socket pair: {0}")]
     Pair(std::io::Error),
+}
+
+/// The node id of the gateway as the cluster of `database`: 40 hexadecimal digits, always the same.
+pub(super) fn node_id(database: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, database.as_bytes());
+    digest.as_ref().iter().take(20).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Starts a router over `first`, a signed-in connection to the node at `seed`, and gives the session's end of it.
@@ -98,4 +107,3 @@ async fn run(router: Router) {
     router.bell.first_of(&mut [dispatch.as_mut(), emit.as_mut(), relay.as_mut()]).await;
     router.front.close();
 }
-

@@ -114,7 +114,8 @@ impl Router {
             };
             return self.ask_found(found, kind, names, command).await;
         }
-        let active: Vec<_> = self.subscriptions.all.borrow().iter().filter(|s| s.shard && s.is_active()).cloned().collect();
+        let active: Vec<_> =
+            self.subscriptions.all.borrow().iter().filter(|s| s.shard && s.is_active()).cloned().collect();
         if active.is_empty() {
             let answer: &[u8] = match self.gateway.borrow().resp3 {
                 true => b">3\r\n$12\r\nsunsubscribe\r\n_\r\n:0\r\n",
@@ -145,9 +146,13 @@ impl Router {
         shard: bool,
         addresses: &[ringgate_protocol::redis::cluster::Address],
     ) -> Option<Rc<Subscribed>> {
-        let known = self.subscriptions.all.borrow().iter().find(|one| {
-            one.shard == shard && !one.node.is_lost() && addresses.contains(&one.node.address)
-        }).cloned();
+        let known = self
+            .subscriptions
+            .all
+            .borrow()
+            .iter()
+            .find(|one| one.shard == shard && !one.node.is_lost() && addresses.contains(&one.node.address))
+            .cloned();
         if known.is_some() {
             return known;
         }

@@ -47,12 +47,7 @@ impl Router {
         self.transaction.borrow().open.is_some()
     }
 
-    pub(super) async fn transact(
-        &self,
-        request: &Request<'_>,
-        facts: &Facts<'_>,
-        command: &[u8],
-    ) -> Result<(), Lost> {
+    pub(super) async fn transact(&self, request: &Request<'_>, facts: &Facts<'_>, command: &[u8]) -> Result<(), Lost> {
         let open = self.in_transaction();
         match facts.handling {
             Handling::Transaction(Step::Multi) if open => {
