@@ -30,6 +30,8 @@ pub(crate) mod kind {
     pub(crate) const REJECTED: u8 = 16;
     pub(crate) const AUTH: u8 = 17;
     pub(crate) const OTHER: u8 = 18;
+    pub(crate) const COMMAND: u8 = 19;
+    pub(crate) const RESULTS: u8 = 20;
 }
 
 pub(crate) mod parameter {
@@ -162,6 +164,8 @@ fn kind_of(event: &Event<'_>) -> u8 {
         Event::Execute { .. } => kind::EXECUTE,
         Event::Close { .. } => kind::CLOSE,
         Event::FunctionCall { .. } => kind::FUNCTION,
+        Event::Command { .. } => kind::COMMAND,
+        Event::Results { .. } => kind::RESULTS,
         Event::Result { .. } => kind::RESULT,
         Event::Malformed { .. } => kind::MALFORMED,
         Event::Cancel { .. } => kind::CANCEL,
@@ -176,9 +180,10 @@ fn kind_of(event: &Event<'_>) -> u8 {
 /// Whether the event lets something reach a database, so that it may be refused; what ends or explains is not.
 pub(crate) fn admits(event: &Event<'_>) -> bool {
     match event {
-        Event::SessionStart { error, .. } | Event::Query { error, .. } | Event::FunctionCall { error, .. } => {
-            error.is_empty()
-        }
+        Event::SessionStart { error, .. }
+        | Event::Query { error, .. }
+        | Event::Command { error, .. }
+        | Event::FunctionCall { error, .. } => error.is_empty(),
         Event::Parse { .. } | Event::Bind { .. } | Event::Execute { .. } => true,
         _ => false,
     }
@@ -274,6 +279,19 @@ fn body(event: &Event<'_>, s: &mut impl Sink) {
             s.text(error);
             parameters(*arguments, s);
         }
+        Event::Command { name, keys, arguments, argument_bytes, values, error } => {
+            s.text(error);
+            s.bytes(name);
+            s.u32(*arguments);
+            s.u64(*argument_bytes);
+            parameters(*keys, s);
+            parameters(*values, s);
+        }
+        Event::Results { first_ei, count, duration_us } => {
+            s.u32(*first_ei);
+            s.u32(*count);
+            s.u64(*duration_us);
+        }
         Event::Result { query_ei, success, rows, duration_us, code, error, copy_bytes, query_sha256, skipped } => {
             s.u32(*query_ei);
             s.flag(*success);
@@ -346,6 +364,10 @@ impl<'a> Cursor<'a> {
         let n = self.u32()? as usize;
         self.raw(n)
     }
+    /// All that is left.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
     pub(crate) fn hash(&mut self) -> Option<Option<&'a [u8]>> {
         if self.flag()? { Some(Some(self.raw(32)?)) } else { Some(None) }
     }
@@ -357,6 +379,11 @@ pub(crate) struct Head {
     pub(crate) time_us: u64,
     pub(crate) session: u32,
     pub(crate) ei: u32,
+}
+
+/// The kind of a record, 0 when it is too short for one.
+pub(crate) fn kind_at(record: &[u8]) -> u8 {
+    record.get(4).copied().unwrap_or(0)
 }
 
 /// Splits a record into its head and its body.

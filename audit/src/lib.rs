@@ -30,12 +30,16 @@ pub mod event;
 
 mod chain;
 mod checkpoint;
+mod drain;
 mod encode;
 mod facts;
+mod fields;
+mod join;
 mod json;
 mod line;
 pub mod mask;
 mod options;
+mod outcome;
 mod producer;
 mod recover;
 mod ring;
@@ -43,7 +47,9 @@ pub mod search;
 mod segment;
 mod service;
 mod state;
+mod steps;
 pub mod tail;
+mod text;
 pub mod verify;
 mod writer;
 

@@ -262,9 +262,15 @@ impl RingConsumer {
     }
 
     /// The next record and the position after it, or `None` when there is none yet. Does not advance.
+    #[cfg(test)]
     pub(crate) fn peek(&self, tail: u64) -> Result<Option<(&[u8], u64)>, Damaged> {
+        self.at(self.read, tail)
+    }
+
+    /// The record at `position` and the position after it, or `None` when that is `tail`. `position` must be one that
+    /// this answered, or [`RingConsumer::read`].
+    pub(crate) fn at(&self, mut position: u64, tail: u64) -> Result<Option<(&[u8], u64)>, Damaged> {
         let capacity = self.map.capacity;
-        let mut position = self.read;
         if position >= tail {
             return if position == tail { Ok(None) } else { Err(Damaged) };
         }
@@ -272,7 +278,11 @@ impl RingConsumer {
         if tail > 1 << 60 {
             return Err(Damaged);
         }
-        if tail - self.map.head() > capacity || !position.is_multiple_of(8) || !tail.is_multiple_of(8) {
+        if position < self.read
+            || tail - self.map.head() > capacity
+            || !position.is_multiple_of(8)
+            || !tail.is_multiple_of(8)
+        {
             return Err(Damaged);
         }
         let mut index = position & (capacity - 1);
@@ -301,7 +311,7 @@ impl RingConsumer {
         Ok(Some((record, position + padded(bytes))))
     }
 
-    /// Steps past a record that `peek` returned.
+    /// Steps past records that [`RingConsumer::at`] answered.
     pub(crate) fn advance(&mut self, to: u64) {
         self.read = to;
     }

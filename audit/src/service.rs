@@ -26,6 +26,8 @@ pub const SYNC_BUCKETS_US: [u64; 8] = [100, 500, 1_000, 5_000, 20_000, 100_000, 
 pub struct Stats {
     /// Lines on disk, without batch and header lines.
     pub events: u64,
+    /// Records on disk: what producers recorded since start. A line holds one or more of them.
+    pub records: u64,
     /// Records that could not be kept, since start.
     pub dropped: u64,
     /// Records a ring held that could not be read (power cut, changed file), since start.

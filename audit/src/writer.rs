@@ -12,13 +12,14 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::chain::{Hash, sha256};
 use crate::checkpoint::SigningKey;
-use crate::encode::{self, kind};
-use crate::facts::{FactsFile, Session, Sessions};
+use crate::drain::{Tally, drain};
+use crate::facts::{FactsFile, Sessions};
+use crate::join::Results;
 use crate::json;
 use crate::line::{self, Lines, Own};
 use crate::options::{Mode, Options};
 use crate::recover::Recovered;
-use crate::ring::{Damaged, Map, RingConsumer};
+use crate::ring::{Map, RingConsumer};
 use crate::segment::{BATCH_START, Failed, Header, Segment};
 use crate::service::{NO_WORKER, SYNC_BUCKETS_US, Shared};
 use crate::state::State;
@@ -39,12 +40,12 @@ const GAP_INTERVAL: Duration = Duration::from_millis(100);
 /// One ring as the writer sees it.
 pub(crate) struct Ring {
     pub(crate) ring: RingConsumer,
-    origin: Vec<u8>,
-    sessions: Sessions,
-    facts: FactsFile,
+    pub(crate) origin: Vec<u8>,
+    pub(crate) sessions: Sessions,
+    pub(crate) facts: FactsFile,
     wake: Option<Box<dyn Fn() + Send>>,
     lost_noted: u64,
-    damaged: bool,
+    pub(crate) damaged: bool,
 }
 
 impl Ring {
@@ -89,6 +90,9 @@ pub(crate) struct Writer {
     /// Lines of the batch in the making.
     lines: Vec<u8>,
     first_seq: u64,
+    /// Records that they stand for.
+    records: u64,
+    results: Results,
     since: Option<Instant>,
     end: State,
     segment: Option<Segment>,
@@ -166,6 +170,8 @@ impl Writer {
             format: Lines::new(found.end.seq + 1),
             lines: Vec::with_capacity(options.batch_bytes + (64 << 10)),
             first_seq: found.end.seq + 1,
+            records: 0,
+            results: Results::default(),
             since: None,
             segment: None,
             failed_sync: false,
@@ -223,28 +229,37 @@ impl Writer {
 
     /// Formats what the rings hold, until the batch is full.
     fn gather(&mut self) -> bool {
-        let mut moved = false;
+        let Self { format, results, lines, .. } = self;
         let full = self.options.batch_bytes;
-        let before = self.lines.len();
+        let before = lines.len();
+        let mut total = Tally::default();
+        let mut add = |tally: Tally| {
+            total.moved |= tally.moved;
+            total.records += tally.records;
+            total.damaged += tally.damaged;
+            tally.records
+        };
         for old in &mut self.old {
-            let lines = self.format.seq;
-            moved |= drain(&mut old.ring, &mut self.format, &mut self.lines, full, &self.shared);
+            let records = add(drain(&mut old.ring, format, results, lines, full));
             if let Some(recovery) = &mut self.recovery {
-                recovery.records += self.format.seq - lines;
+                recovery.records += records;
             }
         }
         // Who comes first changes, so that a busy ring does not starve the others when a batch fills up.
         let n = self.rings.len();
         self.turn = (self.turn + 1) % n.max(1);
         for i in 0..n {
-            let ring = &mut self.rings[(self.turn + i) % n];
-            moved |= drain(ring, &mut self.format, &mut self.lines, full, &self.shared);
+            add(drain(&mut self.rings[(self.turn + i) % n], format, results, lines, full));
         }
-        if self.lines.len() > before {
+        if lines.len() > before {
             self.only_checkpoint = false;
             self.since.get_or_insert_with(Instant::now);
         }
-        moved
+        self.records += total.records;
+        if total.damaged > 0 {
+            self.shared.stats().damaged += total.damaged;
+        }
+        total.moved
     }
 
     fn own(&mut self, event: &str, code: &str, members: &[u8]) {
@@ -421,6 +436,7 @@ impl Writer {
     fn note_batch(&mut self, bytes: u64) {
         let mut stats = self.shared.stats();
         stats.events += self.format.seq - self.first_seq;
+        stats.records += std::mem::take(&mut self.records);
         stats.batches += 1;
         stats.bytes += bytes;
         stats.last_seq = self.end.seq;
@@ -563,44 +579,6 @@ impl Writer {
     }
 }
 
-/// Formats one ring's records until the batch is full.
-fn drain(ring: &mut Ring, format: &mut Lines, lines: &mut Vec<u8>, full: usize, shared: &Shared) -> bool {
-    let from = ring.ring.read();
-    let tail = ring.map().tail();
-    while lines.len() < full {
-        let (record, after) = match ring.ring.peek(tail) {
-            Ok(Some(found)) => found,
-            Ok(None) => break,
-            Err(Damaged) => {
-                // Without a readable length there is no next record to find.
-                ring.damaged = true;
-                ring.ring.advance(tail);
-                shared.stats().damaged += 1;
-                break;
-            }
-        };
-        let read = encode::read(record).and_then(|(head, mut body)| match head.kind {
-            kind::OPEN => {
-                let session = Session::read(&mut body)?;
-                ring.facts.add(head.session, &session);
-                ring.sessions.insert(head.session, session);
-                Some(())
-            }
-            kind::CLOSE_SESSION => {
-                ring.sessions.remove(&head.session);
-                Some(())
-            }
-            _ => format.record(lines, &ring.origin, &mut ring.sessions, &head, &mut body),
-        });
-        if read.is_none() {
-            ring.damaged = true;
-            shared.stats().damaged += 1;
-        }
-        ring.ring.advance(after);
-    }
-    ring.ring.read() != from
-}
-
 fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
 }
@@ -620,6 +598,7 @@ fn injected(shared: &Shared, segment: &mut Segment, bytes: usize) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encode;
     use crate::event::{Event, NoParameters, Stamp, Statement};
     use crate::verify::{Verdict, verify};
 

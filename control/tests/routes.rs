@@ -189,11 +189,11 @@ fn refused_routes_are_audited_with_the_deciding_role() {
 fn database_servers_get_key_certificate_and_the_client_authority() {
     let c = cluster();
     let hosts = vec!["db.example.com".to_owned(), "10.0.0.5".to_owned()];
-    let files = c.authority.sign_database_server(&Actor::System, &hosts, Duration::from_secs(86_400)).unwrap();
+    let files = c.authority.sign_database_server(&Actor::System, &hosts, Duration::from_secs(86_400), false).unwrap();
     assert_eq!(files.cas_pem, c.authority.trust_pem(CaKind::DbClient));
     assert!(files.key_pem.starts_with("-----BEGIN PRIVATE KEY-----"));
     assert!(!format!("{files:?}").contains("PRIVATE"), "Debug shows no key");
     assert_eq!(c.audit.of("ca.sign")[0].0, "TCX01I");
-    assert!(c.authority.sign_database_server(&Actor::System, &[], Duration::from_secs(60)).is_err());
-    assert_eq!(c.authority.sign_database_server(&c.actor("alice"), &hosts, Duration::MAX).unwrap_err().code(), 4);
+    assert!(c.authority.sign_database_server(&Actor::System, &[], Duration::from_secs(60), false).is_err());
+    assert_eq!(c.authority.sign_database_server(&c.actor("alice"), &hosts, Duration::MAX, false).unwrap_err().code(), 4);
 }

@@ -16,6 +16,7 @@ mod decision;
 mod document;
 mod duration;
 mod expression;
+mod key;
 #[cfg(test)]
 mod naive;
 mod options;
@@ -32,7 +33,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use command::CommandSet;
+pub use command::{Clause, CommandFacts, CommandRules, CommandSet, Verdict};
 pub use database::{
     AdminUser, AuthMethod, Database, DatabaseAuth, DatabaseLimits, DatabaseMode, DatabaseProtocol, DatabaseTls, TlsMode,
 };
@@ -42,6 +43,7 @@ pub use document::{
     UserDocument, Warning, preset_roles,
 };
 pub use duration::parse_duration;
+pub use key::KeyRules;
 pub use options::{
     AuditedParameters, AuditedStatements, ClusterSettings, CreateDbUserMode, DeviceTrust, LockMode, OnAccessChange,
     SESSION_TTL_MAX, SessionMfa, SessionOptions, SessionRecording, StatementAudit,

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::CommandSet;
+use crate::command::CommandRules;
 use crate::database::{Database, DatabaseProtocol};
 use crate::decision::{Because, Decision, Denied, Effect, Request};
+use crate::key::KeyRules;
 use crate::options::{CreateDbUserMode, DeviceTrust, SessionMfa, SessionOptions};
 use crate::permit::Permit;
 use crate::principals::NameList;
@@ -126,15 +127,19 @@ impl Principal {
             return Err(Denied { because, database: request.database.name.clone(), version: self.version });
         }
         let asked = self.asked(request);
-        let mut commands = CommandSet::NONE;
-        let mut rules = Vec::new();
-        for role in self.reaching(request.database).filter(|role| asked.is_in(&role.allow.users, &role.allow.names)) {
-            commands = commands.with(role.allow.commands);
-            rules.push(Arc::clone(&role.name));
-        }
-        for role in &self.roles {
-            commands = commands.without(role.deny.commands);
-        }
+        let matches: Vec<bool> = self
+            .roles
+            .iter()
+            .map(|role| {
+                role.allows_labels(&request.database.labels, self.facts())
+                    && asked.is_in(&role.allow.users, &role.allow.names)
+            })
+            .collect();
+        let roles = self.roles.iter().zip(&matches);
+        let commands = CommandRules::merge(roles.clone().map(|(role, matches)| role.commands(*matches)));
+        let matching = roles.filter(|(_, matches)| **matches).map(|(role, _)| role);
+        let keys = KeyRules::merge(matching.clone().map(|role| role.keys()));
+        let rules = matching.map(|role| Arc::clone(&role.name)).collect();
         Ok(Permit {
             database: Arc::clone(request.database),
             db_user: asked.user.to_owned(),
@@ -143,6 +148,7 @@ impl Principal {
             version: self.version,
             rules,
             commands,
+            keys,
         })
     }
 

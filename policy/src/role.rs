@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::command::CommandSet;
+use crate::command::RoleCommands;
 use crate::document::{Conditions, LabelSelector, RoleSpec, StoredExpression};
+use crate::key::KeyGlob;
 use crate::options::RoleOptions;
 use crate::pattern::Pattern;
 use crate::principals::{Effect, NameList};
@@ -40,7 +41,6 @@ pub(crate) struct Side {
     pub(crate) users: NameList,
     pub(crate) names: NameList,
     pub(crate) db_roles: Vec<String>,
-    pub(crate) commands: CommandSet,
 }
 
 #[derive(Debug, Default)]
@@ -94,6 +94,18 @@ impl ReadyRole {
         &self.spec.options
     }
 
+    /// What the role says about commands; its `allow` counts where it matches the connection.
+    pub(crate) fn commands(&self, matches: bool) -> RoleCommands<'_> {
+        let Conditions { commands: allow, .. } = &self.spec.allow;
+        let deny = self.spec.deny.commands.as_deref().unwrap_or_default();
+        RoleCommands { role: &self.name, matches, allow: allow.as_deref(), deny }
+    }
+
+    /// The globs of keys that the role limits its connections to; absent where it does not.
+    pub(crate) fn keys(&self) -> Option<&[KeyGlob]> {
+        self.spec.allow.keys.as_deref()
+    }
+
     pub(crate) fn has_expression(&self) -> bool {
         self.allow.expression.is_some() || self.deny.expression.is_some()
     }
@@ -128,7 +140,6 @@ fn holds(expression: &StoredExpression, labels: &BTreeMap<String, String>, facts
 
 impl Side {
     fn new(conditions: &Conditions, facts: Facts<'_>, effect: Effect) -> Self {
-        let commands = conditions.commands.as_deref();
         let mut db_roles = Vec::new();
         for template in &conditions.db_roles {
             match template.expand(facts) {
@@ -147,10 +158,6 @@ impl Side {
             users: NameList::expand(&conditions.users, facts, effect),
             names: NameList::expand(&conditions.names, facts, effect),
             db_roles,
-            commands: match effect {
-                Effect::Allow => CommandSet::granted(commands),
-                Effect::Deny => CommandSet::denied(commands),
-            },
         }
     }
 

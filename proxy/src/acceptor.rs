@@ -97,7 +97,8 @@ pub fn run(plane: &Plane, bound: Vec<Bound>, counters: &Counters) {
 
 /// Takes a few connections from one listener. `false` when there is no descriptor left for more.
 fn accept_some(plane: &Plane, bound: &Bound, rates: &mut Rates, counters: &Counters) -> bool {
-    let reject = |why: Reject| counters.rejected[why as usize].fetch_add(1, Relaxed);
+    let traffic = counters.of(bound.listener.served);
+    let reject = |why: Reject| traffic.rejected[why as usize].fetch_add(1, Relaxed);
     for _ in 0..64 {
         let (fd, peer) = match bound.accept() {
             Ok(accepted) => accepted,

@@ -15,6 +15,7 @@ use ringgate_policy::{Database, Publisher};
 use rustls::ServerConfig;
 
 use crate::backend::prepare::{Job, PrepareError, Prepared};
+use crate::metrics::Served;
 use crate::net::doorbell::Doorbell;
 use crate::session::cancel::CancelRequest;
 use crate::settings::Settings;
@@ -28,7 +29,7 @@ pub struct Plane {
     /// The authority, for facts that do not change while running.
     pub authority: Authority,
     /// TLS of the database listeners; replaced on reload.
-    pub tls: ArcSwap<ServerConfig>,
+    pub tls: ArcSwap<ListenerTls>,
     gates: Vec<Gate>,
     jobs: mpsc::Sender<Job>,
     /// Sessions of each user and of each database.
@@ -95,14 +96,56 @@ impl std::fmt::Display for Peer {
     }
 }
 
+/// TLS of each protocol's listener.
+pub struct ListenerTls {
+    /// With the ALPN name `postgresql`.
+    pub postgres: Arc<ServerConfig>,
+    /// With the ALPN name `redis`, which its clients do not have to offer.
+    pub redis: Arc<ServerConfig>,
+}
+
+impl ListenerTls {
+    /// That of one protocol.
+    pub fn of(&self, served: Served) -> &Arc<ServerConfig> {
+        match served {
+            Served::Postgres => &self.postgres,
+            Served::Redis => &self.redis,
+        }
+    }
+}
+
+/// What a Redis listener takes and says (`listeners.redis`).
+#[derive(Clone, Copy, Debug)]
+pub struct RedisDialect {
+    /// Commands as plain lines of text.
+    pub inline: bool,
+    /// `compat: teleport`.
+    pub teleport: bool,
+}
+
+impl Default for RedisDialect {
+    fn default() -> Self {
+        RedisDialect { inline: true, teleport: false }
+    }
+}
+
 /// A place where clients come in.
 pub struct Listener {
-    /// `postgres`, ...
-    pub protocol: &'static str,
+    /// What they speak.
+    pub served: Served,
+    /// How they speak it, where that is Redis.
+    pub redis: RedisDialect,
     /// Whether a cancel request in the clear is served when its key is right.
     pub cleartext_cancel: bool,
     /// A listener without TLS: everybody who comes in is this identity (`listeners.danger_plain`).
     pub plain: Option<PlainRoute>,
+}
+
+impl Listener {
+    /// One with TLS and the protocol's defaults.
+    pub fn new(served: Served) -> Listener {
+        Listener { served, redis: RedisDialect::default(), cleartext_cancel: true, plain: None }
+    }
 }
 
 /// The fixed identity and route of a plain listener.
@@ -127,7 +170,7 @@ impl Plane {
     pub fn new(
         settings: Settings,
         authority: Authority,
-        tls: ServerConfig,
+        tls: ListenerTls,
         ways: Vec<(mpsc::Sender<Command>, Doorbell)>,
         jobs: mpsc::Sender<Job>,
     ) -> Plane {

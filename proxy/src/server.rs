@@ -9,18 +9,16 @@ use ringgate_audit::{Event, Handle, SharedProducer};
 use ringgate_control::serve::{self, Bound as ControlBound, ServeOptions};
 use ringgate_control::{AuditSink, Authority, CaKind};
 use ringgate_policy::{ClusterSettings, Kind};
-use ringgate_protocol::{Protocol, postgres::Postgres};
-use rustls::ServerConfig;
 
 use crate::acceptor::{self, Bound};
 use crate::backend::prepare;
 use crate::config::{self, Config};
-use crate::metrics::{Counters, page};
+use crate::metrics::{Counters, Served, page};
 use crate::net::doorbell;
 use crate::net::driver::{self, Driver, RingMode, RingSize, Wish};
-use crate::plane::{Command, Listener, PlainRoute, Plane};
+use crate::plane::{Command, Listener, ListenerTls, PlainRoute, Plane, RedisDialect};
 use crate::session::cancel::WORKERS_MAX;
-use crate::settings::{ParameterDetail, QueryText, Settings};
+use crate::settings::{ArgumentDetail, ParameterDetail, QueryText, Settings};
 use crate::worker::{self, Start};
 use crate::{plane, tls};
 
@@ -245,13 +243,19 @@ fn open_authority(config: &Config, audit: SharedProducer) -> anyhow::Result<Auth
     .context("cannot open the authority")
 }
 
-fn server_tls(config: &Config, authority: &Authority) -> anyhow::Result<ServerConfig> {
+/// TLS of every listener that is open. Each protocol takes its own ALPN name or none.
+fn server_tls(config: &Config, authority: &Authority) -> anyhow::Result<ListenerTls> {
     let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     hosts.extend(config.tls.public_names.iter().cloned());
-    let identity = authority.listener_certificate(&hosts).context("cannot make the listener's certificate")?;
     let tls13_only = config.tls.min_version == config::TlsVersion::V13;
-    tls::config::server(identity, &authority.trust(CaKind::User), Postgres::DIRECT_TLS_ALPN, tls13_only, &config.tls.kx)
-        .context("TLS of the listeners")
+    let trusted = authority.trust(CaKind::User);
+    let make = |alpn| {
+        // Each has a certificate of its own, so that no protocol's client can be sent to another's listener unseen.
+        let identity = authority.listener_certificate(&hosts).context("cannot make the listener's certificate")?;
+        let made = tls::config::server(identity, &trusted, Some(alpn), tls13_only, &config.tls.kx);
+        made.map(Arc::new).context("TLS of the listeners")
+    };
+    Ok(ListenerTls { postgres: make(b"postgresql")?, redis: make(b"redis")? })
 }
 
 fn settings(config: &Config) -> Settings {
@@ -264,6 +268,7 @@ fn settings(config: &Config) -> Settings {
         handshake_timeout: limits.handshake_timeout,
         write_stall_timeout: limits.write_stall_timeout,
         postgres_frame_bytes_max: limits.max_frame_postgres as u64,
+        redis_frame_bytes_max: limits.max_frame_redis as u64,
         pre_auth_max: limits.max_pre_auth_connections,
         login_rate_per_second: limits.login_rate.per_ip.per_second(),
         login_burst: limits.login_rate.burst,
@@ -280,6 +285,11 @@ fn settings(config: &Config) -> Settings {
             config::ParameterPolicy::Types => ParameterDetail::Types,
             config::ParameterPolicy::None => ParameterDetail::None,
         },
+        arguments: match config.audit.redis_arguments {
+            config::RedisArguments::Names => ArgumentDetail::Names,
+            config::RedisArguments::Keys => ArgumentDetail::Keys,
+            config::RedisArguments::Full => ArgumentDetail::Full,
+        },
     }
 }
 
@@ -290,24 +300,30 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
     let mut bound = Vec::new();
     let mut listeners = Vec::new();
     if let Some(postgres) = &config.listeners.postgres {
-        let listener = Listener { protocol: Postgres::NAME, cleartext_cancel: postgres.cleartext_cancel, plain: None };
+        let cleartext_cancel = postgres.cleartext_cancel;
+        let listener = Listener { cleartext_cancel, ..Listener::new(Served::Postgres) };
         let (socket, addr) = Bound::tcp(postgres.addr, listener)
             .with_context(|| format!("cannot listen on {} (listeners.postgres)", postgres.addr))?;
         bound.push(socket);
-        listeners.push((Postgres::NAME.to_owned(), addr));
+        listeners.push((Served::Postgres.word().to_owned(), addr));
+    }
+    if let Some(redis) = &config.listeners.redis {
+        let (socket, addr) = Bound::tcp(redis.addr, Listener { redis: dialect(redis), ..Listener::new(Served::Redis) })
+            .with_context(|| format!("cannot listen on {} (listeners.redis)", redis.addr))?;
+        bound.push(socket);
+        listeners.push((Served::Redis.word().to_owned(), addr));
     }
     for plain in &config.listeners.danger_plain {
-        if plain.protocol != Postgres::NAME {
-            bail!("listeners.danger_plain: protocol `{}` is not served", plain.protocol);
-        }
         tracing::warn!(addr = ?plain.addr, user = %plain.user, "a listener without TLS: everybody who reaches it is this user");
-        let listener =
-            Listener { protocol: Postgres::NAME, cleartext_cancel: true, plain: Some(plain_route(plain, authority)?) };
+        let served = Served::named(&plain.protocol);
+        let redis = config.listeners.redis.as_ref().map(dialect).unwrap_or_default();
+        let plain_route = Some(plain_route(plain, authority)?);
+        let listener = Listener { cleartext_cancel: true, plain: plain_route, redis, ..Listener::new(served) };
         match &plain.addr {
             config::Listen::Tcp(addr) => {
                 let (socket, addr) = Bound::tcp(*addr, listener).with_context(|| format!("cannot listen on {addr}"))?;
                 bound.push(socket);
-                listeners.push((format!("{}-plain", Postgres::NAME), addr));
+                listeners.push((format!("{}-plain", served.word()), addr));
             }
             config::Listen::Unix(path) => {
                 bound
@@ -316,6 +332,10 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
         }
     }
     Ok((bound, listeners))
+}
+
+fn dialect(redis: &config::RedisListener) -> RedisDialect {
+    RedisDialect { inline: redis.inline, teleport: redis.compat == config::RedisCompat::Teleport }
 }
 
 fn plain_route(plain: &config::PlainListener, authority: &Authority) -> anyhow::Result<PlainRoute> {

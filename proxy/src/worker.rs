@@ -17,7 +17,7 @@ use ringgate_protocol::SessionKey;
 use uuid::Uuid;
 
 use crate::backend::prepare::{PrepareError, Prepared};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Served};
 use crate::net::buffer::Pool;
 use crate::net::doorbell::Ear;
 use crate::net::driver::{self, Driver, RingSize};
@@ -121,6 +121,8 @@ pub struct Control {
 
 /// What a session is about.
 pub struct About {
+    /// The protocol.
+    pub served: Served,
     /// The certificate's content.
     pub identity: Rc<CertIdentity>,
     /// Registered name of the database.
@@ -248,13 +250,13 @@ impl Core {
     /// Enters a session into the table.
     pub fn enter(&self, control: &Rc<Control>) {
         self.sessions.borrow_mut().insert(control.key.pid, control.clone());
-        self.counters.sessions_active.fetch_add(1, Relaxed);
+        self.counters.of(control.about.served).sessions_active.fetch_add(1, Relaxed);
     }
 
     /// Takes a session out of the table.
     pub fn leave(&self, control: &Control) {
         if self.sessions.borrow_mut().remove(&control.key.pid).is_some() {
-            self.counters.sessions_active.fetch_sub(1, Relaxed);
+            self.counters.of(control.about.served).sessions_active.fetch_sub(1, Relaxed);
         }
     }
 

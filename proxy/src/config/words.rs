@@ -115,6 +115,28 @@ words! {
 }
 
 words! {
+    /// How much of a Redis command's arguments is kept.
+    RedisArguments {
+        /// The command's name, and count and size of its arguments.
+        Names = "names",
+        /// Its keys too.
+        Keys = "keys",
+        /// Its values too.
+        Full = "full",
+    }
+}
+
+words! {
+    /// Whose words and limits the Redis listener keeps to.
+    RedisCompat {
+        /// Our own.
+        None = "none",
+        /// Those of Teleport: its text for a command that is not supported, and no RESP3.
+        Teleport = "teleport",
+    }
+}
+
+words! {
     /// How log lines look.
     LogFormat {
         /// One JSON object per line.

@@ -147,6 +147,7 @@ impl<P: Protocol> Session<Permitted<P>> {
         let Permitted { identified, permit, policy_version, .. } = &self.state;
         let options = permit.options();
         About {
+            served: self.trail.served,
             identity: Rc::clone(&identified.identity),
             service: permit.database().name.clone(),
             db_user: permit.db_user().to_owned(),

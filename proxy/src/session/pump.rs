@@ -192,8 +192,8 @@ impl<M: Machine> Pump<M> {
         }
         self.rules.trail.bytes_in = self.client.bytes_in;
         self.rules.trail.bytes_out = self.client.bytes_out;
-        self.core.counters.server_in.fetch_add(self.backend.bytes_in, Relaxed);
-        self.core.counters.server_out.fetch_add(self.backend.bytes_out, Relaxed);
+        self.core.counters.of(self.rules.trail.served).server_in.fetch_add(self.backend.bytes_in, Relaxed);
+        self.core.counters.of(self.rules.trail.served).server_out.fetch_add(self.backend.bytes_out, Relaxed);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -266,7 +266,8 @@ impl<M: Machine> Pump<M> {
                 } else {
                     lane.hashing = None;
                     self.rules.not_forwarded(&self.core, ticket);
-                    let _ = self.machine.resume(Ruling::Refuse(rule::unrecorded(&self.core)));
+                    let refusal = rule::unrecorded(&self.core, self.rules.trail.served);
+                    let _ = self.machine.resume(Ruling::Refuse(refusal));
                 }
             }),
         };

@@ -12,6 +12,7 @@ use ringgate_protocol::{Class, Fault, FaultKind, Operation, Outcome, Refusal, Re
 use super::parameters::Bound;
 use super::trail::Trail;
 use super::{End, statement};
+use crate::metrics::Served;
 use crate::session::cancel::BackendKey;
 use crate::settings::{ParameterDetail, QueryText};
 use crate::worker::{Control, Core};
@@ -118,14 +119,14 @@ impl Rules {
                 if operation.has_outcome {
                     self.trail.statements += 1;
                     control.statements.set(self.trail.statements);
-                    core.counters.statements.fetch_add(1, Relaxed);
+                    core.counters.of(self.trail.served).statements.fetch_add(1, Relaxed);
                 }
                 let position = core.plane.settings.durable.then_some(position);
                 Answer::Allow { ticket, position, hash: needs_hash }
             }
             Err(Refused::Full) => Answer::Wait,
             Err(_) => {
-                let Refusal { kind, message, detail, hint } = unrecorded(core);
+                let Refusal { kind, message, detail, hint } = unrecorded(core, self.trail.served);
                 Answer::Refuse { kind, message, detail: detail.to_owned(), hint }
             }
         }
@@ -151,9 +152,9 @@ impl Rules {
     /// Records what came of a statement.
     pub fn outcome(&mut self, core: &Core, outcome: &Outcome<'_>, sha256: Option<[u8; 32]>) {
         let duration_us = self.now_us.saturating_sub(outcome.ticket.at_us);
-        core.counters.statement_us.fetch_add(duration_us, Relaxed);
+        core.counters.of(self.trail.served).statement_us.fetch_add(duration_us, Relaxed);
         if !outcome.success {
-            core.counters.statement_errors.fetch_add(1, Relaxed);
+            core.counters.of(self.trail.served).statement_errors.fetch_add(1, Relaxed);
         }
         if outcome.ticket.ei == u32::MAX {
             return;
@@ -234,15 +235,15 @@ impl Rules {
         if self.trail.has_started() {
             return Ok(());
         }
-        core.counters.sessions_total.fetch_add(1, Relaxed);
+        core.counters.of(self.trail.served).sessions_total.fetch_add(1, Relaxed);
         self.trail.started(core, self.backend_pid).map(|_| ()).map_err(|_| End::Error)
     }
 
     /// Records bytes that break the protocol, and says how the session ends.
     pub fn violation(&mut self, core: &Core, fault: &Fault, bytes: &[u8]) -> End {
         let counter = match fault.side {
-            Side::Client => &core.counters.violations_client,
-            Side::Backend => &core.counters.violations_server,
+            Side::Client => &core.counters.of(self.trail.served).violations_client,
+            Side::Backend => &core.counters.of(self.trail.served).violations_server,
         };
         counter.fetch_add(1, Relaxed);
         let payload = &bytes[..bytes.len().min(64)];
@@ -253,7 +254,7 @@ impl Rules {
     }
 
     fn denied(&mut self, core: &Core, operation: &Operation<'_>) -> Answer {
-        core.counters.statements_refused.fetch_add(1, Relaxed);
+        core.counters.of(self.trail.served).statements_refused.fetch_add(1, Relaxed);
         let detail =
             format!("the command class {} is not permitted by any role of this session", operation.class.word());
         let shown = statement_of(operation);
@@ -285,8 +286,8 @@ impl Rules {
 }
 
 /// The refusal of a statement that the audit cannot take.
-pub fn unrecorded(core: &Core) -> Refusal<'static> {
-    core.counters.statements_refused.fetch_add(1, Relaxed);
+pub fn unrecorded(core: &Core, served: Served) -> Refusal<'static> {
+    core.counters.of(served).statements_refused.fetch_add(1, Relaxed);
     Refusal {
         kind: RefusalKind::AuditUnavailable,
         message: "the audit log cannot take this statement",
