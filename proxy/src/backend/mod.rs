@@ -1,6 +1,6 @@
 //! The way to a database: what a connection needs (made off the workers), and the connection itself.
 
-mod cluster;
+pub(crate) mod cluster;
 mod connect;
 pub mod prepare;
 

@@ -43,7 +43,7 @@ use crate::session::link::Link;
 use crate::worker::Core;
 use front::Front;
 use node::Node;
-pub(in crate::backend) use router::Opener;
+pub(crate) use router::Opener;
 use router::Router;
 
 /// The longest answer to `CLUSTER SLOTS`, in bytes.
@@ -74,7 +74,7 @@ pub(super) fn node_id(database: &str) -> String {
 
 /// Starts a router over `first`, a signed-in connection to the node at `seed`, and gives the session's end of it.
 /// The router ends with the session.
-pub(super) async fn start(
+pub(crate) async fn start(
     core: &Rc<Core>,
     (seed, first): (Address, Link),
     table: Arc<CommandTable>,

@@ -33,7 +33,7 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const DOWN_MS: u64 = 250;
 
 /// Opens a signed-in connection to a node.
-pub(in crate::backend) type Opener = Box<dyn Fn(Address) -> Pin<Box<dyn Future<Output = Option<Link>>>>>;
+pub(crate) type Opener = Box<dyn Fn(Address) -> Pin<Box<dyn Future<Output = Option<Link>>>>>;
 
 /// What came of a look for a node: itself, or the error for the client.
 pub(super) type Found = Result<Rc<Node>, Vec<u8>>;
