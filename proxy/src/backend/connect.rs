@@ -161,8 +161,8 @@ async fn route_over_nodes<P: Protocol>(
 ) -> Result<Link, ConnectError> {
     let database = permit.database();
     let seed = Address::parse(&database.uri).ok_or(ClusterError::NoNode)?;
-    let learned: Arc<dyn Any + Send + Sync> = P::learned(login).ok_or(ClusterError::NoNode)?;
-    let table = learned.downcast::<CommandTable>().map_err(|_| ClusterError::NoNode)?;
+    let learned = P::learned(login).map(|learned| -> Arc<dyn Any + Send + Sync> { learned });
+    let table = learned.and_then(|learned| learned.downcast::<CommandTable>().ok()).unwrap_or_default();
     let gateway = Gateway {
         id: cluster::node_id(&database.name),
         // Clients read this as the host that they asked, under whatever name they know us.
@@ -172,8 +172,8 @@ async fn route_over_nodes<P: Protocol>(
         resp3: false,
     };
     let opener = opener::<P>(core, permit, &seed, P::learned(login));
-    let deadline = first.deadline;
-    Ok(cluster::start(core, (seed, first), table, gateway, opener, deadline).await?)
+    let times = (database.limits.connect_timeout, first.deadline);
+    Ok(cluster::start(core, (seed, first), table, gateway, opener, times).await?)
 }
 
 /// Opens connections to nodes as the first one was opened: same user, same secret, each node's certificate checked.

@@ -102,7 +102,7 @@ fn sum(parts: &[Part<'_>]) -> Result<i64, BrokenReply> {
 }
 
 fn text<'a>(part: &Part<'a>) -> Result<&'a [u8], BrokenReply> {
-    match Values::new(part.reply).next()? {
+    match Values::new(part.reply).take()? {
         Value::Text(text) => Ok(text),
         _ => Err(BrokenReply("another type than expected")),
     }
@@ -144,7 +144,7 @@ fn sum_by_name(parts: &[Part<'_>], out: &mut Vec<u8>) -> Result<(), BrokenReply>
         let mut values = Values::new(part.reply);
         let count = values.aggregate()? / 2;
         for at in 0..count as usize {
-            let Value::Text(name) = values.next()? else { return Err(BrokenReply("another type than expected")) };
+            let Value::Text(name) = values.take()? else { return Err(BrokenReply("another type than expected")) };
             let number = values.number()?;
             match names.get_mut(at) {
                 // All were asked for the same names, and answer in their order.
@@ -167,7 +167,7 @@ fn entries(parts: &[Part<'_>], resp3: bool, out: &mut Vec<u8>) -> Result<(), Bro
     for part in parts {
         let mut values = Values::new(part.reply);
         for _ in 0..values.aggregate()? / 2 {
-            let Value::Text(name) = values.next()? else { return Err(BrokenReply("another type than expected")) };
+            let Value::Text(name) = values.take()? else { return Err(BrokenReply("another type than expected")) };
             let before = values.rest();
             values.skip(1)?;
             let value = &before[..before.len() - values.rest().len()];

@@ -165,7 +165,7 @@ impl<'a> Values<'a> {
     }
 
     /// The next value; attributes are passed over.
-    pub fn next(&mut self) -> Result<Value<'a>, BrokenReply> {
+    pub fn take(&mut self) -> Result<Value<'a>, BrokenReply> {
         loop {
             let (token, len) = token(self.rest)?.ok_or(BrokenReply("a reply that ends early"))?;
             self.rest = &self.rest[len..];
@@ -194,7 +194,7 @@ impl<'a> Values<'a> {
 
     /// The next value, which must be an aggregate: how many values follow.
     pub fn aggregate(&mut self) -> Result<u64, BrokenReply> {
-        match self.next()? {
+        match self.take()? {
             Value::Aggregate(values) => Ok(values),
             _ => Err(BrokenReply("another type than expected")),
         }
@@ -202,7 +202,7 @@ impl<'a> Values<'a> {
 
     /// The next value, which must be a number.
     pub fn number(&mut self) -> Result<i64, BrokenReply> {
-        match self.next()? {
+        match self.take()? {
             Value::Text(text) => std::str::from_utf8(text)
                 .ok()
                 .and_then(|t| t.parse().ok())

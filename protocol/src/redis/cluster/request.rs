@@ -74,6 +74,17 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// The name as an error may show it: canonical where it is known, else what the client wrote, printable and short.
+    pub fn shown(&self) -> String {
+        match self.name() {
+            "" => {
+                let word = self.argument(0).unwrap_or_default();
+                word.iter().take(64).filter(|byte| byte.is_ascii_graphic()).map(|&byte| char::from(byte)).collect()
+            }
+            name => name.to_owned(),
+        }
+    }
+
     /// The canonical name, empty for one that only the server knows.
     pub fn name(&self) -> &'a str {
         self.command.name()

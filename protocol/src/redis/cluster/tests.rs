@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::handling::Handling;
 use super::*;
+use crate::redis::CommandTable;
 
 fn told_by() -> Address {
     Address { host: "10.0.0.1".into(), port: 6379 }
@@ -231,13 +232,78 @@ fn what_is_not_named_goes_to_the_owner_of_its_keys() {
 #[test]
 fn what_is_no_reply_is_broken() {
     for bytes in ["x\r\n", "$x\r\n", "$-2\r\n", "*?\r\n", "*4294967296\r\n", "$9999999999999\r\n", "+a\n", "$1\r\n"] {
-        let whole = Values::new(bytes.as_bytes()).next();
+        let whole = Values::new(bytes.as_bytes()).take();
         assert!(whole.is_err(), "{bytes:?}");
     }
     assert!(token(&[b'+'; reply::LINE_BYTES_MAX]).is_err());
     assert_eq!(token(&[b'+'; reply::LINE_BYTES_MAX - 1]), Ok(None));
     let mut walk = Walk::over(u64::MAX);
     assert!(walk.advance(b"*2\r\n*2\r\n").is_err());
+}
+
+fn written(words: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::new();
+    split::write_head(&mut out, words.len());
+    words.iter().for_each(|word| split::write_argument(&mut out, word));
+    out
+}
+
+/// The slot that a command is sent to, `Err` where it cannot be told.
+fn slot_of(line: &str) -> Result<Option<Slot>, crate::redis::Untold> {
+    let bytes = written(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+    let table = CommandTable::default();
+    let mut scan = Scan::default();
+    assert_eq!(scan.advance(&bytes), Ok(Some(bytes.len())));
+    scan.request(&bytes, &table).expect("a command").slot()
+}
+
+#[test]
+fn a_command_goes_where_its_first_key_belongs() {
+    let foo = Ok(Some(Slot::of(b"foo")));
+    for line in [
+        "get foo",
+        "SET foo bar",
+        "EVAL return 2 foo bar",
+        "XREAD COUNT 1 STREAMS foo 0",
+        "ZUNION 2 foo bar",
+        "SORT foo BY w_*",
+        "SORT_RO foo",
+        "BITOP AND foo bar",
+        "OBJECT ENCODING foo",
+        "MEMORY USAGE foo",
+        "SPUBLISH foo message",
+        "BLPOP foo bar 0",
+        "MIGRATE host 1 foo 0 1",
+    ] {
+        assert_eq!(slot_of(line), foo, "{line}");
+    }
+    for line in ["PING", "EVAL return 0", "TIME", "PUBLISH foo message", "GET", "EVAL return x"] {
+        assert_eq!(slot_of(line), Ok(None), "{line}");
+    }
+    assert!(slot_of("UNHEARD foo").is_err());
+}
+
+#[test]
+fn the_front_of_a_long_command_is_enough_to_route_it() {
+    let bytes = written(&[b"set", b"foo", &[b'x'; 1000]]);
+    let table = CommandTable::default();
+    let mut scan = Scan::default();
+    assert_eq!(scan.advance(&bytes[..100]), Ok(None));
+    let request = scan.request(&bytes[..100], &table).expect("its name is there");
+    assert_eq!((request.name(), request.slot()), ("SET", Ok(Some(Slot::of(b"foo")))));
+    assert!(request.writes() && !request.only_reads() && !request.blocks());
+    // A script whose keys are still to come cannot be routed yet.
+    let bytes = written(&[b"EVAL", &[b' '; 1000], b"1", b"foo"]);
+    let mut scan = Scan::default();
+    assert_eq!(scan.advance(&bytes[..100]), Ok(None));
+    assert!(scan.request(&bytes[..100], &table).expect("its name is there").slot().is_err());
+}
+
+#[test]
+fn what_is_no_command_is_broken() {
+    for bytes in ["GET a\r\n", "*0\r\n", "*-1\r\n", "*1\r\n+GET\r\n", "*1\r\n$-1\r\n", "*99999999999\r\n"] {
+        assert!(Scan::default().advance(bytes.as_bytes()).is_err(), "{bytes:?}");
+    }
 }
 
 /// Any reply, by its bytes.
@@ -274,6 +340,30 @@ fn any_reply() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
+    fn a_command_ends_where_it_ends_however_it_is_cut(
+        words in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 1..6),
+        cut in 1..9usize,
+    ) {
+        let bytes = written(&words.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let mut stream = bytes.clone();
+        stream.extend_from_slice(b"*1\r\n");
+        let (mut scan, mut offered) = (Scan::default(), 0);
+        let end = loop {
+            offered = (offered + cut).min(stream.len());
+            if let Some(end) = scan.advance(&stream[..offered]).unwrap() {
+                break end;
+            }
+        };
+        prop_assert_eq!(end, bytes.len());
+        let table = CommandTable::default();
+        let request = scan.request(&stream, &table).unwrap();
+        prop_assert_eq!(request.count(), words.len());
+        for (at, word) in words.iter().enumerate() {
+            prop_assert_eq!(request.argument(at), Some(word.as_slice()));
+        }
+    }
+
+    #[test]
     fn a_reply_ends_where_it_ends_however_it_is_cut(
         reply in any_reply(),
         behind in proptest::collection::vec(any::<u8>(), 0..8),
@@ -297,10 +387,11 @@ proptest! {
         let mut walk = Walk::over(1);
         let _ = walk.advance(&bytes);
         let mut values = Values::new(&bytes);
-        while values.next().is_ok() {}
+        while values.take().is_ok() {}
         let _ = Topology::from_slots(&bytes, &told_by());
         let _ = Redirect::parse(&bytes);
         let _ = Cursor::parse(&bytes);
+        let _ = Scan::default().advance(&bytes);
     }
 
     #[test]
@@ -326,9 +417,9 @@ proptest! {
                 for piece in &pieces {
                     let mut values = Values::new(&piece.command);
                     let count = values.aggregate().unwrap();
-                    prop_assert_eq!(values.next().unwrap(), Value::Text(b"X"));
+                    prop_assert_eq!(values.take().unwrap(), Value::Text(b"X"));
                     for at in 1..count {
-                        let Value::Text(text) = values.next().unwrap() else { panic!("an argument") };
+                        let Value::Text(text) = values.take().unwrap() else { panic!("an argument") };
                         if split != Split::Pairs || at % 2 == 1 {
                             prop_assert_eq!(Slot::of(text), piece.slot);
                             found.push(String::from_utf8(text.to_vec()).unwrap());

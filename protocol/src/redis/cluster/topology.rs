@@ -78,7 +78,7 @@ impl Topology {
     /// Reads the whole answer to `CLUSTER SLOTS` of the node at `told_by`.
     pub fn from_slots(reply: &[u8], told_by: &Address) -> Result<Topology, TopologyError> {
         let mut values = Values::new(reply);
-        let ranges = match values.next()? {
+        let ranges = match values.take()? {
             Value::Aggregate(ranges) => ranges,
             Value::Error(text) => {
                 return Err(TopologyError::Refused(String::from_utf8_lossy(&text[..text.len().min(256)]).into_owned()));
@@ -104,6 +104,16 @@ impl Topology {
         }
         topology.order();
         Ok(topology)
+    }
+
+    /// Of a cluster that does not tell its slots yet: the node at `seed`, which owns none.
+    pub fn unknown(seed: Address) -> Topology {
+        Topology { masters: vec![seed], owners: vec![NOBODY; usize::from(SLOTS)].into() }
+    }
+
+    /// Whether any slot has an owner.
+    pub fn is_known(&self) -> bool {
+        self.owners.iter().any(|&owner| owner != NOBODY)
     }
 
     /// Who serves `slot`, if anybody.
@@ -160,7 +170,7 @@ fn slot(number: i64) -> Result<Slot, TopologyError> {
 fn node(values: &mut Values<'_>) -> Result<Address, TopologyError> {
     let parts = values.aggregate()?;
     let rest = parts.checked_sub(2).ok_or(BrokenReply("a node without its port"))?;
-    let host = match values.next()? {
+    let host = match values.take()? {
         Value::Text(host) if host.len() <= 255 => String::from_utf8_lossy(host).into_owned(),
         Value::Null => String::new(),
         _ => return Err(BrokenReply("another type than expected").into()),

@@ -151,7 +151,7 @@ impl Router {
         for node in nodes[first..].iter().chain(&nodes[..first]) {
             self.send_to(std::slice::from_ref(node), command).await;
             answer = node.collect(PART_BYTES_MAX).await.unwrap_or_else(|Lost| LOST.to_vec());
-            if Values::new(&answer).next() != Ok(Value::Null) {
+            if Values::new(&answer).take() != Ok(Value::Null) {
                 break;
             }
         }
@@ -177,7 +177,13 @@ impl Router {
             if request.name() == "HELLO" {
                 self.gateway.borrow_mut().resp3 = request.argument(1) == Some(b"3");
             }
-            self.remember(request.name(), command.to_vec());
+            // CLIENT SETINFO has two things to set.
+            let what = if request.name() == "CLIENT|SETINFO" { request.argument(2) } else { None };
+            let what = String::from_utf8_lossy(what.unwrap_or_default()).to_ascii_uppercase();
+            self.remember(&format!("{} {what}", request.name()), command.to_vec());
+            if !self.topology.borrow().is_known() {
+                self.stale.set(true);
+            }
             self.drop_sides();
             let others: Vec<_> = self.open_nodes().into_iter().filter(|node| !Rc::ptr_eq(node, &first)).collect();
             self.send_to(&others, command).await;
@@ -215,7 +221,7 @@ impl Router {
                     }
                     Err(text) => text,
                 };
-                match Values::new(&reply).next() {
+                match Values::new(&reply).take() {
                     Ok(Value::Text(text)) => self.gateway.borrow().info(text, &mut out),
                     _ => out = reply,
                 }

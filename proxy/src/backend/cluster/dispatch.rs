@@ -44,11 +44,12 @@ pub(super) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     fn of(request: &Request<'a>) -> Facts<'a> {
-        let untold = |name| format!("-ERR ringgate: the keys of command '{name}' cannot be told on a cluster\r\n");
+        let untold =
+            |name: String| format!("-ERR ringgate: the keys of command '{name}' cannot be told on a cluster\r\n");
         Facts {
             name: request.name(),
             handling: request.handling,
-            slot: request.slot().map_err(|_| untold(request.name()).into_bytes()),
+            slot: request.slot().map_err(|_| untold(request.shown()).into_bytes()),
             only_reads: request.only_reads(),
             writes: request.writes(),
             blocks: request.blocks(),
@@ -321,5 +322,5 @@ impl Router {
 
 /// The answer to what cannot work.
 pub(super) fn unsupported(request: &Request<'_>) -> Vec<u8> {
-    format!("-ERR ringgate: command '{}' is not supported through the gateway\r\n", request.name()).into_bytes()
+    format!("-ERR ringgate: command '{}' is not supported through the gateway\r\n", request.shown()).into_bytes()
 }

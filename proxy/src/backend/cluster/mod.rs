@@ -32,7 +32,7 @@ use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringgate_protocol::redis::CommandTable;
 use ringgate_protocol::redis::cluster::{Address, Gateway, Topology, TopologyError};
@@ -74,13 +74,14 @@ pub(super) fn node_id(database: &str) -> String {
 
 /// Starts a router over `first`, a signed-in connection to the node at `seed`, and gives the session's end of it.
 /// The router ends with the session.
+/// Each node may take `patience` to answer what sets a connection up.
 pub(crate) async fn start(
     core: &Rc<Core>,
     (seed, first): (Address, Link),
     table: Arc<CommandTable>,
     gateway: Gateway,
     opener: Opener,
-    deadline: Instant,
+    (patience, deadline): (Duration, Instant),
 ) -> Result<Link, ClusterError> {
     let stall = core.plane.settings.write_stall_timeout;
     let node = Node::new(seed.clone(), first, &core.pool, stall);
@@ -88,12 +89,16 @@ pub(crate) async fn start(
     node.flush().await;
     let left = deadline.saturating_duration_since(Instant::now());
     let reply = net::within(left, node.collect(TOPOLOGY_BYTES_MAX)).await.and_then(Result::ok);
-    let topology = Topology::from_slots(&reply.ok_or(ClusterError::Lost)?, &seed)?;
+    let topology = match Topology::from_slots(&reply.ok_or(ClusterError::Lost)?, &seed) {
+        // The client's own password is still to come (`auth: passthrough`).
+        Err(TopologyError::Refused(why)) if why.starts_with("NOAUTH") => Topology::unknown(seed.clone()),
+        topology => topology?,
+    };
     let (near, far) = UnixStream::pair().map_err(ClusterError::Pair)?;
     let stream = |end: UnixStream| Stream::from_fd(end.into()).map_err(ClusterError::Pair);
     let link = Link::new(stream(near)?, &core.pool, deadline);
     let front = Front::new(stream(far)?, &core.pool);
-    let router = Router::new(core.clone(), front, table, gateway, (seed, topology), opener);
+    let router = Router::new(core.clone(), front, table, gateway, (seed, topology), opener, patience);
     router.adopt(node);
     // A router that panics drops its end of the pair, which ends the session.
     net::spawn(run(router), || ());

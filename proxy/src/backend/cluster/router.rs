@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringgate_protocol::redis::CommandTable;
 use ringgate_protocol::redis::cluster::{Address, Gateway, Slot, Topology};
@@ -56,6 +57,8 @@ pub(super) struct Router {
     pub(super) last_written: RefCell<Option<Rc<Node>>>,
     retained: Cell<usize>,
     opener: Opener,
+    /// How long a node may take for what sets a connection up, and for the topology.
+    patience: Duration,
     /// Where the cluster was reached first.
     seed: Address,
     nodes: RefCell<HashMap<Address, Rc<Node>>>,
@@ -75,6 +78,7 @@ impl Router {
         gateway: Gateway,
         (seed, topology): (Address, Topology),
         opener: Opener,
+        patience: Duration,
     ) -> Router {
         Router {
             core,
@@ -91,6 +95,7 @@ impl Router {
             last_written: RefCell::default(),
             retained: Cell::new(0),
             opener,
+            patience,
             seed,
             nodes: RefCell::default(),
             sides: RefCell::default(),
@@ -138,6 +143,10 @@ impl Router {
 
     /// The connection to the owner of `slot`.
     pub(super) async fn owner(&self, slot: Slot) -> Found {
+        if !self.topology.borrow().is_known() {
+            // The client has not authenticated: any node tells it so.
+            return self.any().await;
+        }
         for _ in 0..2 {
             let Some(address) = self.topology.borrow().owner(slot).cloned() else {
                 return Err(b"-CLUSTERDOWN Hash slot not served\r\n".to_vec());
@@ -241,11 +250,16 @@ impl Router {
         }
         node.flush().await;
         for _ in &setup {
-            if node.collect(ANSWER_BYTES_MAX).await?.starts_with(b"-") {
+            if self.collect_soon(&node, ANSWER_BYTES_MAX).await?.starts_with(b"-") {
                 return Err(Lost);
             }
         }
         Ok(node)
+    }
+
+    /// A reply that a node in good order gives at once.
+    async fn collect_soon(&self, node: &Node, max: usize) -> Result<Vec<u8>, Lost> {
+        crate::net::within(self.patience, node.collect(max)).await.ok_or(Lost)?
     }
 
     /// Remembers what sets a connection up, in the place of an earlier command of that name.
@@ -303,7 +317,7 @@ impl Router {
     async fn refresh_from(&self, node: Rc<Node>) -> Result<(), Lost> {
         node.command(b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n");
         node.flush().await;
-        let reply = node.collect(TOPOLOGY_BYTES_MAX).await?;
+        let reply = self.collect_soon(&node, TOPOLOGY_BYTES_MAX).await?;
         let topology = Topology::from_slots(&reply, &node.address).map_err(|_| Lost)?;
         *self.topology.borrow_mut() = topology;
         *self.control.borrow_mut() = Some(node);

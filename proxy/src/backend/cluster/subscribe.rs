@@ -18,6 +18,9 @@ const ACK_BYTES_MAX: usize = 16 << 20;
 /// The longest word that says what a frame is.
 const WORD_BYTES_MAX: u64 = 32;
 
+/// One connection being listened to.
+type Relaying<'a> = Pin<Box<dyn Future<Output = Result<(), Lost>> + 'a>>;
+
 /// The connections that a session's subscriptions are on.
 #[derive(Default)]
 pub(super) struct Subscriptions {
@@ -210,7 +213,7 @@ impl Router {
     /// Passes on what the subscriptions bring. Ends when one is lost: the client has to subscribe again, as it would
     /// have to with a server.
     pub(super) async fn relay(&self) {
-        let mut running: Vec<Pin<Box<dyn Future<Output = Result<(), Lost>> + '_>>> = Vec::new();
+        let mut running: Vec<Relaying<'_>> = Vec::new();
         poll_fn(|cx| {
             if self.subscriptions.over.take() {
                 running.clear();
@@ -287,7 +290,7 @@ fn word(bytes: &[u8]) -> Result<Option<Vec<u8>>, Lost> {
 /// The number at the end of an acknowledgement.
 fn count_in(frame: &[u8]) -> Option<u64> {
     let mut values = Values::new(frame);
-    let Ok(Value::Aggregate(3)) = values.next() else { return None };
+    let Ok(Value::Aggregate(3)) = values.take() else { return None };
     values.skip(2).ok()?;
     u64::try_from(values.number().ok()?).ok()
 }
