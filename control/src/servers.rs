@@ -123,7 +123,14 @@ impl Authority {
     ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ControlError> {
         let (key, der) = fresh_key()?;
         let now = now_unix();
-        let leaf = Leaf { common_name, hosts, extension: None, is_peer: false, now_unix: now, not_after_unix: after(now, ttl) };
+        let leaf = Leaf {
+            common_name,
+            hosts,
+            extension: None,
+            is_peer: false,
+            now_unix: now,
+            not_after_unix: after(now, ttl),
+        };
         Ok((vec![self.ca(kind)?.sign(&key, leaf)?.der], der))
     }
 }

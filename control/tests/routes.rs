@@ -195,5 +195,8 @@ fn database_servers_get_key_certificate_and_the_client_authority() {
     assert!(!format!("{files:?}").contains("PRIVATE"), "Debug shows no key");
     assert_eq!(c.audit.of("ca.sign")[0].0, "TCX01I");
     assert!(c.authority.sign_database_server(&Actor::System, &[], Duration::from_secs(60), false).is_err());
-    assert_eq!(c.authority.sign_database_server(&c.actor("alice"), &hosts, Duration::MAX, false).unwrap_err().code(), 4);
+    assert_eq!(
+        c.authority.sign_database_server(&c.actor("alice"), &hosts, Duration::MAX, false).unwrap_err().code(),
+        4
+    );
 }

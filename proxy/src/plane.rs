@@ -14,6 +14,7 @@ use ringgate_control::Authority;
 use ringgate_policy::{Database, Publisher};
 use rustls::ServerConfig;
 
+use crate::backend::learned::Learned;
 use crate::backend::prepare::{Job, PrepareError, Prepared};
 use crate::metrics::Served;
 use crate::net::doorbell::Doorbell;
@@ -30,6 +31,8 @@ pub struct Plane {
     pub authority: Authority,
     /// TLS of the database listeners; replaced on reload.
     pub tls: ArcSwap<ListenerTls>,
+    /// What logins have found out about databases.
+    pub learned: Learned,
     gates: Vec<Gate>,
     jobs: mpsc::Sender<Job>,
     /// Sessions of each user and of each database.
@@ -114,27 +117,12 @@ impl ListenerTls {
     }
 }
 
-/// What a Redis listener takes and says (`listeners.redis`).
-#[derive(Clone, Copy, Debug)]
-pub struct RedisDialect {
-    /// Commands as plain lines of text.
-    pub inline: bool,
-    /// `compat: teleport`.
-    pub teleport: bool,
-}
-
-impl Default for RedisDialect {
-    fn default() -> Self {
-        RedisDialect { inline: true, teleport: false }
-    }
-}
-
 /// A place where clients come in.
 pub struct Listener {
     /// What they speak.
     pub served: Served,
-    /// How they speak it, where that is Redis.
-    pub redis: RedisDialect,
+    /// Commands as plain lines of text are taken, where the protocol has them (`listeners.redis.inline`).
+    pub inline_commands: bool,
     /// Whether a cancel request in the clear is served when its key is right.
     pub cleartext_cancel: bool,
     /// A listener without TLS: everybody who comes in is this identity (`listeners.danger_plain`).
@@ -144,7 +132,7 @@ pub struct Listener {
 impl Listener {
     /// One with TLS and the protocol's defaults.
     pub fn new(served: Served) -> Listener {
-        Listener { served, redis: RedisDialect::default(), cleartext_cancel: true, plain: None }
+        Listener { served, inline_commands: true, cleartext_cancel: true, plain: None }
     }
 }
 
@@ -181,6 +169,7 @@ impl Plane {
             policy: authority.publisher(),
             authority,
             tls: ArcSwap::from_pointee(tls),
+            learned: Learned::default(),
             gates: ways.into_iter().map(gate).collect(),
             jobs,
             counts: Mutex::default(),

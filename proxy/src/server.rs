@@ -16,7 +16,7 @@ use crate::config::{self, Config};
 use crate::metrics::{Counters, Served, page};
 use crate::net::doorbell;
 use crate::net::driver::{self, Driver, RingMode, RingSize, Wish};
-use crate::plane::{Command, Listener, ListenerTls, PlainRoute, Plane, RedisDialect};
+use crate::plane::{Command, Listener, ListenerTls, PlainRoute, Plane};
 use crate::session::cancel::WORKERS_MAX;
 use crate::settings::{ArgumentDetail, ParameterDetail, QueryText, Settings};
 use crate::worker::{self, Start};
@@ -308,7 +308,8 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
         listeners.push((Served::Postgres.word().to_owned(), addr));
     }
     if let Some(redis) = &config.listeners.redis {
-        let (socket, addr) = Bound::tcp(redis.addr, Listener { redis: dialect(redis), ..Listener::new(Served::Redis) })
+        let listener = Listener { inline_commands: redis.inline, ..Listener::new(Served::Redis) };
+        let (socket, addr) = Bound::tcp(redis.addr, listener)
             .with_context(|| format!("cannot listen on {} (listeners.redis)", redis.addr))?;
         bound.push(socket);
         listeners.push((Served::Redis.word().to_owned(), addr));
@@ -316,9 +317,10 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
     for plain in &config.listeners.danger_plain {
         tracing::warn!(addr = ?plain.addr, user = %plain.user, "a listener without TLS: everybody who reaches it is this user");
         let served = Served::named(&plain.protocol);
-        let redis = config.listeners.redis.as_ref().map(dialect).unwrap_or_default();
+        let inline_commands = config.listeners.redis.as_ref().is_none_or(|redis| redis.inline);
         let plain_route = Some(plain_route(plain, authority)?);
-        let listener = Listener { cleartext_cancel: true, plain: plain_route, redis, ..Listener::new(served) };
+        let listener =
+            Listener { cleartext_cancel: true, plain: plain_route, inline_commands, ..Listener::new(served) };
         match &plain.addr {
             config::Listen::Tcp(addr) => {
                 let (socket, addr) = Bound::tcp(*addr, listener).with_context(|| format!("cannot listen on {addr}"))?;
@@ -332,10 +334,6 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
         }
     }
     Ok((bound, listeners))
-}
-
-fn dialect(redis: &config::RedisListener) -> RedisDialect {
-    RedisDialect { inline: redis.inline, teleport: redis.compat == config::RedisCompat::Teleport }
 }
 
 fn plain_route(plain: &config::PlainListener, authority: &Authority) -> anyhow::Result<PlainRoute> {

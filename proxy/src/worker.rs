@@ -12,10 +12,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ringgate_audit::Producer;
 use ringgate_control::identity::CertIdentity;
-use ringgate_policy::{OnAccessChange, SnapshotReader};
+use ringgate_policy::{CommandRules, OnAccessChange, SnapshotReader};
 use ringgate_protocol::SessionKey;
 use uuid::Uuid;
 
+use crate::backend::cluster;
 use crate::backend::prepare::{PrepareError, Prepared};
 use crate::metrics::{Counters, Served};
 use crate::net::buffer::Pool;
@@ -44,6 +45,10 @@ pub struct Core {
     pub audit: RefCell<Producer>,
     /// Figures that the metrics endpoint reads.
     pub counters: Arc<Counters>,
+    /// The commands that each set of rules permits, for sessions with equal rules.
+    pub permitted: RefCell<HashMap<CommandRules, session::CommandBits>>,
+    /// The clusters that sessions of this worker have seen.
+    pub clusters: cluster::Known,
     sessions: RefCell<HashMap<u32, Rc<Control>>>,
     waiting: RefCell<Vec<Rc<Control>>>,
     prepared: RefCell<HashMap<u64, PreparedSlot>>,
@@ -111,6 +116,8 @@ pub struct Control {
     pub backend: RefCell<Option<session::cancel::BackendKey>>,
     /// Statements forwarded, for the sessions list.
     pub statements: Cell<u64>,
+    /// The database user that the session has become, where it is another than it began as.
+    pub acting_as: RefCell<Option<String>>,
     order: Cell<Option<Order>>,
     /// The policy snapshot that the session was last judged by.
     judged_by: Cell<u64>,
@@ -168,6 +175,7 @@ impl Control {
             rest: Cell::new(false),
             backend: RefCell::default(),
             statements: Cell::new(0),
+            acting_as: RefCell::default(),
             order: Cell::new(None),
             awaits_audit: Cell::new(false),
             waker: RefCell::default(),
@@ -222,6 +230,8 @@ impl Core {
             audit: RefCell::new(audit),
             counters,
             plane,
+            permitted: RefCell::default(),
+            clusters: cluster::Known::default(),
             sessions: RefCell::default(),
             waiting: RefCell::default(),
             prepared: RefCell::default(),
@@ -303,18 +313,10 @@ impl Core {
         self.handshakes.set(steps + 1);
     }
 
-    /// Asks the prepare thread for everything a backend connection needs, and waits for it. The wait may be given up
+    /// Asks the prepare thread for everything a backend connection needs, and waits for it. `node` is `host:port` of a
+    /// node of a cluster. The wait may be given up
     /// by dropping it.
     pub async fn prepare(
-        &self,
-        database: Arc<ringgate_policy::Database>,
-        db_user: &str,
-    ) -> Result<Prepared, PrepareError> {
-        self.prepare_node(database, db_user, None).await
-    }
-
-    /// As [`Core::prepare`], for a node of a cluster at its own `host:port`.
-    pub async fn prepare_node(
         &self,
         database: Arc<ringgate_policy::Database>,
         db_user: &str,
@@ -389,7 +391,7 @@ impl Core {
             let reauthorize = reauthorizes && control.judged_by.replace(snapshot.version()) != snapshot.version();
             if about.ends_on_expiry && i64::try_from(now_unix).is_ok_and(|now| now >= about.identity.not_after_unix) {
                 control.order(Order::Expired);
-            } else if reauthorize && !session::authorize::still_allowed(about, &snapshot) {
+            } else if reauthorize && !session::authorize::still_allowed(&control, &snapshot) {
                 control.order(Order::AccessLost);
             } else if about.idle_limit.is_some_and(|limit| idle >= limit) {
                 control.order(Order::Idle);

@@ -1,14 +1,13 @@
 //! Reaches a database, verifies it and signs in.
 
-use std::any::Any;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ringgate_policy::{Database, DatabaseMode, Permit, TlsMode};
-use ringgate_protocol::redis::CommandTable;
-use ringgate_protocol::redis::cluster::{Address, Gateway};
-use ringgate_protocol::{BackendTls, Credential, Login, LoginError, LoginStep, Protocol, RefusalKind, SignIn};
+use ringgate_policy::{AuthMethod, Database, DatabaseMode, Permit, TlsMode};
+use ringgate_protocol::{
+    BackendTls, Credential, DirectTls, Login, LoginError, LoginStep, Protocol, RefusalKind, SignIn,
+};
 
 use super::cluster::{self, ClusterError};
 use super::prepare::{PrepareError, Prepared};
@@ -103,6 +102,20 @@ pub struct Endpoint {
     pub tls: bool,
 }
 
+/// What is connected to, and as whom.
+#[derive(Clone)]
+pub(super) struct Target {
+    /// The database.
+    pub(super) database: Arc<Database>,
+    /// Database user.
+    pub(super) db_user: Rc<str>,
+    /// Database name.
+    pub(super) db_name: Rc<str>,
+}
+
+/// A connection that is signed in.
+pub(super) type Reached<P> = (<P as Protocol>::Login, Link, Route);
+
 /// A backend connection for `permit`, signed in, with what the login learned and the way for cancels. For a cluster
 /// it leads to a router over the nodes.
 pub async fn connect<P: Protocol>(
@@ -111,12 +124,29 @@ pub async fn connect<P: Protocol>(
     permit: &Permit,
     endpoint: Endpoint,
 ) -> Result<(P::Login, Link, Route), ConnectError> {
-    let database = permit.database();
+    let target = Target {
+        database: permit.database().clone(),
+        db_user: permit.db_user().into(),
+        db_name: permit.db_name().into(),
+    };
+    match permit.database().mode {
+        DatabaseMode::Standalone => reach::<P>(core, opening, &target, None).await,
+        DatabaseMode::Cluster => cluster::connect::<P>(core, opening, target, endpoint).await,
+    }
+}
+
+/// Connects to the database, or to `node` (`host:port`) of it, and signs in.
+pub(super) async fn reach<P: Protocol>(
+    core: &Rc<Core>,
+    opening: &P::Opening,
+    target: &Target,
+    node: Option<String>,
+) -> Result<Reached<P>, ConnectError> {
+    let database = &target.database;
     let deadline = Instant::now() + database.limits.connect_timeout;
     // Names and secrets may come from servers that do not answer: the limit covers them too.
-    let prepared = within(database.limits.connect_timeout, core.prepare(database.clone(), permit.db_user()))
-        .await
-        .ok_or(LinkError::TimedOut)??;
+    let prepare = core.prepare(database.clone(), &target.db_user, node);
+    let prepared = within(database.limits.connect_timeout, prepare).await.ok_or(LinkError::TimedOut)??;
     let mut failure = ConnectError::Unreachable { address: database.uri.clone(), why: "no address".into() };
     for address in &prepared.addresses {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -129,18 +159,15 @@ pub async fn connect<P: Protocol>(
                     tls_request: P::TLS_REQUEST,
                 };
                 let mut link = Link::new(stream, &core.pool, deadline);
-                let names = (permit.db_user(), permit.db_name());
-                let login = sign_in::<P>(&mut link, opening, names, &prepared).await.map_err(|error| match error {
-                    // A peer whose certificate was not checked may be anybody: its words are not passed on.
-                    ConnectError::Login(mut login) if database.tls.mode == TlsMode::Insecure => {
-                        login.frame.clear();
-                        ConnectError::Login(login)
-                    }
-                    error => error,
-                })?;
-                if database.mode == DatabaseMode::Cluster {
-                    link = route_over_nodes::<P>(core, permit, &login, link, endpoint).await?;
-                }
+                let login =
+                    sign_in::<P>(core, &mut link, opening, target, &prepared).await.map_err(|error| match error {
+                        // A peer whose certificate was not checked may be anybody: its words are not passed on.
+                        ConnectError::Login(mut login) if database.tls.mode == TlsMode::Insecure => {
+                            login.frame.clear();
+                            ConnectError::Login(login)
+                        }
+                        error => error,
+                    })?;
                 return Ok((login, link, route));
             }
             Err(error) => {
@@ -151,92 +178,15 @@ pub async fn connect<P: Protocol>(
     Err(failure)
 }
 
-/// Puts a router between the session and the nodes; `first` is signed in to one of them.
-async fn route_over_nodes<P: Protocol>(
-    core: &Rc<Core>,
-    permit: &Permit,
-    login: &P::Login,
-    first: Link,
-    endpoint: Endpoint,
-) -> Result<Link, ConnectError> {
-    let database = permit.database();
-    let seed = Address::parse(&database.uri).ok_or(ClusterError::NoNode)?;
-    let learned = P::learned(login).map(|learned| -> Arc<dyn Any + Send + Sync> { learned });
-    let table = learned.and_then(|learned| learned.downcast::<CommandTable>().ok()).unwrap_or_default();
-    let gateway = Gateway {
-        id: cluster::node_id(&database.name),
-        // Clients read this as the host that they asked, under whatever name they know us.
-        host: String::new(),
-        port: endpoint.port,
-        tls: endpoint.tls,
-        resp3: false,
-    };
-    let opener = opener::<P>(core, permit, &seed, P::learned(login));
-    let times = (database.limits.connect_timeout, first.deadline);
-    Ok(cluster::start(core, (seed, first), table, gateway, opener, times).await?)
-}
-
-/// Opens connections to nodes as the first one was opened: same user, same secret, each node's certificate checked.
-fn opener<P: Protocol>(
-    core: &Rc<Core>,
-    permit: &Permit,
-    seed: &Address,
-    learned: Option<Arc<P::Learned>>,
-) -> cluster::Opener {
-    let (core, database, seed) = (core.clone(), permit.database().clone(), seed.clone());
-    let (user, name): (Rc<str>, Rc<str>) = (permit.db_user().into(), permit.db_name().into());
-    Box::new(move |address| {
-        let (core, database, seed) = (core.clone(), database.clone(), seed.clone());
-        let (user, name, learned) = (user.clone(), name.clone(), learned.clone());
-        Box::pin(async move {
-            let opened = open_node::<P>(&core, &database, &address, (&user, &name), learned).await;
-            if let Err(error) = &opened {
-                tracing::warn!(database = %database.name, node = %address, seed = %seed, err = %error, "node not reached");
-            }
-            opened.ok()
-        })
-    })
-}
-
-async fn open_node<P: Protocol>(
-    core: &Rc<Core>,
-    database: &Arc<Database>,
-    address: &Address,
-    names: (&str, &str),
-    learned: Option<Arc<P::Learned>>,
-) -> Result<Link, ConnectError> {
-    let limit = database.limits.connect_timeout;
-    let deadline = Instant::now() + limit;
-    let node = Some(address.to_string());
-    let prepared =
-        within(limit, core.prepare_node(database.clone(), names.0, node)).await.ok_or(LinkError::TimedOut)??;
-    let mut seed = [0; 32];
-    aws_lc_rs::rand::fill(&mut seed).map_err(|_| PrepareError::Tls("no randomness".into()))?;
-    let known: Vec<_> = learned.into_iter().collect();
-    let opening = P::opening(&known, seed);
-    let mut failure = ConnectError::Unreachable { address: address.to_string(), why: "no address".into() };
-    for address in &prepared.addresses {
-        match Stream::connect(address, deadline.saturating_duration_since(Instant::now())).await {
-            Ok(stream) => {
-                let mut link = Link::new(stream, &core.pool, deadline);
-                sign_in::<P>(&mut link, &opening, names, &prepared).await?;
-                return Ok(link);
-            }
-            Err(error) => {
-                failure = ConnectError::Unreachable { address: address.to_string(), why: error.to_string() };
-            }
-        }
-    }
-    Err(failure)
-}
-
 async fn sign_in<P: Protocol>(
+    core: &Core,
     link: &mut Link,
     opening: &P::Opening,
-    (user, database): (&str, &str),
+    target: &Target,
     prepared: &Prepared,
 ) -> Result<P::Login, ConnectError> {
     let credential = match &prepared.secret {
+        None if target.database.auth.method == AuthMethod::Passthrough => Credential::Passthrough,
         None => Credential::None,
         Some(secret) if prepared.scram_only => Credential::Scram(Rc::from(secret.as_str())),
         Some(secret) => Credential::Password(Rc::from(secret.as_str())),
@@ -244,7 +194,15 @@ async fn sign_in<P: Protocol>(
     let tls = if prepared.tls.is_some() { BackendTls::Required } else { BackendTls::Off };
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).map_err(|_| PrepareError::Tls("no randomness".into()))?;
-    let mut login = P::login(opening, SignIn { user, database, tls, credential, seed, learned: None });
+    let (user, database) = (&*target.db_user, &*target.db_name);
+    if let (Some((config, name)), DirectTls::Plain) = (&prepared.tls, P::DIRECT_TLS) {
+        // The protocol has no word for TLS: the server speaks nothing else on its port.
+        let tls = Tls::client(config.clone(), name.clone()).map_err(LinkError::Tls)?;
+        link.start_tls(tls, None).await?;
+    }
+    let known = core.plane.learned.of::<P>(&target.database);
+    let is_known = known.is_some();
+    let mut login = P::login(opening, SignIn { user, database, tls, credential, seed, learned: known });
     let mut out = Vec::new();
     login.start(&mut out);
     loop {
@@ -264,6 +222,9 @@ async fn sign_in<P: Protocol>(
                 link.plain.consume(len);
                 if !out.is_empty() {
                     link.send(&out).await?;
+                }
+                if let Some(learned) = P::learned(&login).filter(|_| !is_known) {
+                    core.plane.learned.keep::<P>(&target.database, learned);
                 }
                 return Ok(login);
             }

@@ -1,7 +1,8 @@
 //! The way to a database: what a connection needs (made off the workers), and the connection itself.
 
-pub(crate) mod cluster;
+pub mod cluster;
 mod connect;
+pub mod learned;
 pub mod prepare;
 
 pub use connect::{Endpoint, connect};

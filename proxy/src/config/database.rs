@@ -105,7 +105,8 @@ fn uri(s: &Section<'_>, protocol: &str) -> Option<String> {
         );
         return None;
     }
-    let schemes: &[&str] = if protocol == "redis" { &["redis://", "rediss://"] } else { &["postgres://", "postgresql://"] };
+    let schemes: &[&str] =
+        if protocol == "redis" { &["redis://", "rediss://"] } else { &["postgres://", "postgresql://"] };
     let address = schemes.iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
     // The resource reader knows the parameters of a Redis URI, and answers for them.
     let address = match protocol {
@@ -177,7 +178,12 @@ fn auth(s: &Section<'_>, protocol: &str) -> Option<Value> {
         auth.missing("secrets", "secrets: { USER: file:///path }");
     }
     auth.finish();
-    Some(json!({ "method": method.unwrap_or("mtls"), "secrets": secrets }))
+    let mut value = Map::new();
+    value.insert("method".to_owned(), json!(method.unwrap_or("mtls")));
+    if !secrets.is_empty() {
+        value.insert("secrets".to_owned(), Value::Object(secrets));
+    }
+    Some(Value::Object(value))
 }
 
 fn secret(s: &Section<'_>, user: &str, node: &Node) -> Option<String> {

@@ -8,7 +8,7 @@ use super::problem::Problem;
 use super::scalar::{self, Listen};
 use super::section::Section;
 use super::tree::Node;
-use super::{Listeners, PlainListener, PostgresListener, RedisCompat, RedisListener, SOCKET_PATH_BYTES_MAX};
+use super::{Listeners, PlainListener, PostgresListener, RedisListener, SOCKET_PATH_BYTES_MAX};
 
 /// Reads the section; the admin socket is in the data directory unless the file says otherwise.
 pub(super) fn read(s: Section<'_>, data_dir: &Path) -> Listeners {
@@ -28,9 +28,10 @@ pub(super) fn read(s: Section<'_>, data_dir: &Path) -> Listeners {
         }
         let default = RedisListener::default();
         let inline = r.read("inline", scalar::switch).unwrap_or(default.inline);
-        let compat = r.choice("compat", RedisCompat::WORDS).unwrap_or(default.compat);
+        // Another word would promise the texts and limits of another gateway.
+        r.choice("compat", &[("none", ())]);
         r.finish();
-        RedisListener { addr: addr.unwrap_or(default.addr), inline, compat }
+        RedisListener { addr: addr.unwrap_or(default.addr), inline }
     });
     let diag = s.section("diag").and_then(|d| {
         let addr = d.read("addr", scalar::socket);

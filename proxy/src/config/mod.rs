@@ -23,7 +23,7 @@ pub(crate) use scalar::{Listen, Rate};
 pub(crate) use scalar::{duration as parse_duration, listen as parse_listen, resolve};
 pub(crate) use words::{
     AuditMode, Driver, KeyExchange, LogFormat, OnAccessChange, ParameterPolicy, Pin, QueryText, RedisArguments,
-    RedisCompat, RingMode, TlsVersion,
+    RingMode, TlsVersion,
 };
 
 mod words;
@@ -143,13 +143,11 @@ pub(crate) struct RedisListener {
     pub addr: SocketAddr,
     /// Commands as plain lines of text are taken too.
     pub inline: bool,
-    /// Whose words and limits are kept to.
-    pub compat: RedisCompat,
 }
 
 impl Default for RedisListener {
     fn default() -> Self {
-        RedisListener { addr: ([127, 0, 0, 1], 6379).into(), inline: true, compat: RedisCompat::None }
+        RedisListener { addr: ([127, 0, 0, 1], 6379).into(), inline: true }
     }
 }
 

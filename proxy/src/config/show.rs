@@ -75,10 +75,7 @@ fn listeners(config: &Config) -> Value {
         );
     }
     if let Some(redis) = &config.listeners.redis {
-        map.insert(
-            "redis".to_owned(),
-            json!({ "addr": redis.addr, "inline": redis.inline, "compat": redis.compat.word() }),
-        );
+        map.insert("redis".to_owned(), json!({ "addr": redis.addr, "inline": redis.inline }));
     }
     if let Some(diag) = config.listeners.diag {
         map.insert("diag".to_owned(), json!({ "addr": diag }));

@@ -127,16 +127,6 @@ words! {
 }
 
 words! {
-    /// Whose words and limits the Redis listener keeps to.
-    RedisCompat {
-        /// Our own.
-        None = "none",
-        /// Those of Teleport: its text for a command that is not supported, and no RESP3.
-        Teleport = "teleport",
-    }
-}
-
-words! {
     /// How log lines look.
     LogFormat {
         /// One JSON object per line.

@@ -8,6 +8,7 @@
 pub mod authorize;
 pub mod cancel;
 mod close;
+mod commands;
 mod connect;
 mod identify;
 pub mod link;
@@ -28,9 +29,9 @@ use std::time::Instant;
 
 use ringgate_protocol::Protocol;
 use ringgate_protocol::postgres::Postgres;
-use ringgate_protocol::redis::Redis;
 
 pub use close::{End, Ended};
+pub use commands::CommandBits;
 use connect::Running;
 use link::Link;
 use trail::Trail;
@@ -92,7 +93,7 @@ pub fn start(core: Rc<Core>, stream: Stream, peer: Peer, listener: Arc<Listener>
     core.counters.of(listener.served).connections_total.fetch_add(1, Relaxed);
     match listener.served {
         Served::Postgres => spawn::<Postgres>(core, stream, peer, listener),
-        Served::Redis => spawn::<Redis>(core, stream, peer, listener),
+        Served::Redis => core.plane.gate(core.id).release(),
     }
 }
 

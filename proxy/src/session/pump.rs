@@ -372,9 +372,11 @@ impl<M: Machine> Pump<M> {
                     Ok(Step::Note(note)) => match note {
                         Note::Outcome(outcome) => {
                             let hash = taken(&mut self.hashed, outcome.ticket.ei);
-                            self.rules.outcome(&self.core, &outcome, hash);
+                            self.rules.outcome(&self.core, &self.control, &outcome, hash);
                         }
-                        Note::Successes { first, count } => self.rules.successes(&self.core, first, count),
+                        Note::Successes { first, count } => {
+                            self.rules.successes(&self.core, &self.control, first, count)
+                        }
                         Note::BackendKey { pid, secret } => self.rules.backend_key(&self.control, pid, secret),
                         Note::Ready => verdict = self.rules.ready(&self.core),
                         Note::Goodbye => self.rules.goodbye = true,
@@ -394,7 +396,7 @@ impl<M: Machine> Pump<M> {
                             }
                         }
                         rule::Answer::Refuse { kind, message, detail, hint } => {
-                            let refusal = Refusal { kind, message, detail: &detail, hint };
+                            let refusal = Refusal { kind, message: &message, detail: &detail, hint };
                             let _ = self.machine.resume(Ruling::Refuse(refusal));
                         }
                         rule::Answer::Wait => {

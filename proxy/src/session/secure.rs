@@ -42,7 +42,7 @@ impl Session<Accepted> {
         if aws_lc_rs::rand::fill(&mut seed).is_err() {
             return Err(self.closed(End::Error));
         }
-        let mut opening = P::opening(&[], seed);
+        let mut opening = P::opening(&self.core.plane.learned.all::<P>(), seed);
         if self.listener.plain.is_some() {
             opening.offer_no_tls();
         }

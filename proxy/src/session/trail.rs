@@ -78,6 +78,15 @@ impl Trail {
         }
     }
 
+    /// The session goes on as another database user: what is recorded from now on says so.
+    pub fn acts_as(&mut self, core: &Core, db_user: &str) {
+        self.facts.db_user = db_user.to_owned();
+        // The facts of a slot are fixed; the next record opens another one.
+        if let Some(slot) = self.slot.take() {
+            core.audit.borrow_mut().close_session(slot);
+        }
+    }
+
     /// Whether the session start was recorded as a success.
     pub fn has_started(&self) -> bool {
         self.started

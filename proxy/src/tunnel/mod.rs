@@ -107,7 +107,12 @@ pub(crate) enum TunnelError {
 /// Serves until the process ends. `ready` learns the real address.
 pub(crate) fn run(options: TunnelOptions, ready: impl FnOnce(&Listen)) -> Result<(), TunnelError> {
     let tls = credential::client(&options)?;
-    let gateway = Arc::new(Gateway { address: options.gateway, server_name: tls.server_name, config: tls.config, speech: options.speech });
+    let gateway = Arc::new(Gateway {
+        address: options.gateway,
+        server_name: tls.server_name,
+        config: tls.config,
+        speech: options.speech,
+    });
     let (listener, bound) = Listener::bind(&options.listen)?;
     credential::keep_fresh(options.credential, tls.current, options.renew);
     ready(&bound);

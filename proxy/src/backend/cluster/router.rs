@@ -6,8 +6,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
+use ringgate_policy::Database;
 use ringgate_protocol::redis::CommandTable;
 use ringgate_protocol::redis::cluster::{Address, Gateway, Slot, Topology};
 use zeroize::Zeroizing;
@@ -27,14 +27,14 @@ const RETAINED_BYTES_MAX: usize = 1 << 20;
 /// What a command costs beside its bytes.
 const ENTRY_BYTES: usize = 256;
 /// The longest answer to `CLUSTER SLOTS` that is read.
-const TOPOLOGY_BYTES_MAX: usize = 4 << 20;
+pub(super) const TOPOLOGY_BYTES_MAX: usize = 4 << 20;
 /// The longest answer to a command that sets a connection up.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long a node that could not be reached is not tried again, in milliseconds.
 const DOWN_MS: u64 = 250;
 
 /// Opens a signed-in connection to a node.
-pub(crate) type Opener = Box<dyn Fn(Address) -> Pin<Box<dyn Future<Output = Option<Link>>>>>;
+pub(super) type Opener = Box<dyn Fn(Address) -> Pin<Box<dyn Future<Output = Option<Link>>>>>;
 
 /// What came of a look for a node: itself, or the error for the client.
 pub(super) type Found = Result<Rc<Node>, Vec<u8>>;
@@ -56,9 +56,8 @@ pub(super) struct Router {
     pub(super) subscriptions: Subscriptions,
     pub(super) last_written: RefCell<Option<Rc<Node>>>,
     retained: Cell<usize>,
+    database: Arc<Database>,
     opener: Opener,
-    /// How long a node may take for what sets a connection up, and for the topology.
-    patience: Duration,
     /// Where the cluster was reached first.
     seed: Address,
     nodes: RefCell<HashMap<Address, Rc<Node>>>,
@@ -73,12 +72,12 @@ pub(super) struct Router {
 impl Router {
     pub(super) fn new(
         core: Rc<Core>,
+        database: Arc<Database>,
         front: Front,
         table: Arc<CommandTable>,
         gateway: Gateway,
         (seed, topology): (Address, Topology),
         opener: Opener,
-        patience: Duration,
     ) -> Router {
         Router {
             core,
@@ -94,8 +93,8 @@ impl Router {
             subscriptions: Subscriptions::default(),
             last_written: RefCell::default(),
             retained: Cell::new(0),
+            database,
             opener,
-            patience,
             seed,
             nodes: RefCell::default(),
             sides: RefCell::default(),
@@ -259,7 +258,7 @@ impl Router {
 
     /// A reply that a node in good order gives at once.
     async fn collect_soon(&self, node: &Node, max: usize) -> Result<Vec<u8>, Lost> {
-        crate::net::within(self.patience, node.collect(max)).await.ok_or(Lost)?
+        crate::net::within(self.database.limits.connect_timeout, node.collect(max)).await.ok_or(Lost)?
     }
 
     /// Remembers what sets a connection up, in the place of an earlier command of that name.
@@ -319,6 +318,7 @@ impl Router {
         node.flush().await;
         let reply = self.collect_soon(&node, TOPOLOGY_BYTES_MAX).await?;
         let topology = Topology::from_slots(&reply, &node.address).map_err(|_| Lost)?;
+        self.core.clusters.keep(&self.database, topology.masters().to_vec());
         *self.topology.borrow_mut() = topology;
         *self.control.borrow_mut() = Some(node);
         Ok(())

@@ -60,9 +60,8 @@ fn not_ours(dir: &Path, why: &str) -> Failure {
 }
 
 fn config_text(dir: &Path, socket: &Path, asked: &BTreeMap<String, SocketAddr>) -> String {
-    let addr = |(name, port): (&str, u16)| {
-        asked.get(name).copied().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-    };
+    let addr =
+        |(name, port): (&str, u16)| asked.get(name).copied().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let (postgres, redis, diag) = (addr(POSTGRES), addr(REDIS), addr(DIAG));
     let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let cluster: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(63).collect();

@@ -39,11 +39,8 @@ pub(super) fn parse(rest: &str) -> Result<Target, UriError> {
     let unix = host.starts_with('/');
     let tls = tls_mode(mode, unix, unix || is_near(&host), ca_file.is_some())?;
     check_text([&parts.user, &parts.password, &database])?;
-    let address = if unix {
-        format!("unix://{}/.s.PGSQL.{port}", host.trim_end_matches('/'))
-    } else {
-        address(&host, port)
-    };
+    let address =
+        if unix { format!("unix://{}/.s.PGSQL.{port}", host.trim_end_matches('/')) } else { address(&host, port) };
     Ok(Target {
         protocol: "postgres",
         address,
