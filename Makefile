@@ -11,7 +11,7 @@ demo: setup ; cargo build -p ringgate && tests/demo.sh
 test: setup ; cargo build -p ringgate && cargo test --workspace
 lint: setup $(DENY) ; cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && $(DENY) check bans licenses sources
 bench: setup ; cargo bench -p ringgate-bench
-loadtest: setup ; cargo build --release -p ringgate -p ringgate-loadtest && python3 loadtest/compare.py
+loadtest: ; tests/setup.sh --loadtest && cargo build --release -p ringgate -p ringgate-loadtest && python3 loadtest/compare.py && python3 loadtest/compare_redis.py
 fuzz-smoke: setup ; tests/fuzz-smoke.sh
 # Needs the advisory database from the network, so it is not part of lint.
 advisories: setup $(DENY) ; $(DENY) check advisories

@@ -11,106 +11,24 @@ Needs root (to run PostgreSQL and PgBouncer as their user), openssl, pgbench, an
 import argparse
 import json
 import os
-import platform
 import re
 import resource
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
-DATABASE_CORE, PROXY_CORE = "0", "1"
-TICK = os.sysconf("SC_CLK_TCK")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def run(*command, **options):
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, **options)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(map(str, command))}: status {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def wait_for(what, probe, seconds=60):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            value = probe()
-            if value:
-                return value
-        except (OSError, SystemExit):
-            pass
-        time.sleep(0.05)
-    raise SystemExit(f"waited {seconds} s for {what}")
-
-
-def answers(port):
-    with socket.create_connection(("127.0.0.1", port), 1):
-        return True
-
-
-def pinned(core, *command):
-    return ["taskset", "-c", core, *map(str, command)]
+from rig import (DATABASE_CORE, PROXY_CORE, TARGET, Processes, Sampler, answers, cpu_seconds, free_port, machine,
+                 make_certificates, pinned, resident, ringgate_login, run, start_ringgate, wait_for)
 
 
 def as_server(*command):
     if os.geteuid() != 0:
         return list(map(str, command))
     return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *map(str, command)]
-
-
-class Processes:
-    """Everything that was started; ended in reverse order."""
-
-    def __init__(self):
-        self.all = []
-
-    def start(self, command, **options):
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
-        self.all.append(child)
-        return child
-
-    def end(self):
-        for child in reversed(self.all):
-            if child.poll() is None:
-                child.terminate()
-        for child in reversed(self.all):
-            try:
-                child.wait(15)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
-
-
-def make_certificates(folder):
-    """A CA, a server certificate for localhost, a client certificate for the database user."""
-
-    def signed(name, subject, extensions):
-        run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", subject,
-            "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.csr")
-        (folder / f"{name}.ext").write_text(extensions)
-        run("openssl", "x509", "-req", "-in", folder / f"{name}.csr", "-CA", folder / "ca.crt", "-CAkey",
-            folder / "ca.key", "-CAcreateserial", "-days", "2", "-extfile", folder / f"{name}.ext", "-out",
-            folder / f"{name}.crt")
-
-    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-        "-subj", "/CN=loadtest CA", "-keyout", folder / "ca.key", "-out", folder / "ca.crt")
-    signed("server", "/CN=localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth\n")
-    signed("client", "/CN=app", "extendedKeyUsage=clientAuth\n")
-    for name in ("server", "client", "ca"):
-        (folder / f"{name}.key").chmod(0o600)
 
 
 class Target:
@@ -130,25 +48,7 @@ class Target:
                 self.ca, "--cert", self.cert, "--key", self.key]
 
     def cpu_seconds(self):
-        if self.pid is None:
-            return None
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(") ", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
-
-    def resident(self):
-        return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{self.pid}/status").read_text())[1]) * 1024
-
-
-class Sampler(threading.Thread):
-    """Highest resident memory of a process while something runs."""
-
-    def __init__(self, target):
-        super().__init__(daemon=True)
-        self.target, self.most, self.done = target, 0, threading.Event()
-
-    def run(self):
-        while not self.done.wait(0.02):
-            self.most = max(self.most, self.target.resident())
+        return None if self.pid is None else cpu_seconds(self.pid)
 
 
 def start_postgres(folder, certificates, processes, rows):
@@ -200,28 +100,13 @@ def start_pgbouncer(folder, certificates, processes, postgres_port):
                   certificates / "client.key", child.pid)
 
 
-def start_ringgate(folder, processes, postgres_port, stub_port, driver):
-    port, home = free_port(), folder / "gw/home"
-    log = (folder / "ringgate.log").open("w")
-    environment = {**os.environ, "RINGGATE__RUNTIME__WORKERS": "1", "RINGGATE__RUNTIME__DRIVER": driver, "HOME": str(folder),
-                   "RINGGATE__LIMITS__LOGIN_RATE__PER_IP": "100000/s", "RINGGATE__LIMITS__LOGIN_RATE__BURST": "100000"}
-    child = processes.start(pinned(
-        PROXY_CORE, TARGET / "ringgate", "quickstart", "--data-dir", folder / "gw", "--db",
-        f"bench=postgres://app@127.0.0.1:{postgres_port}/bench", "--db", f"stub=postgres://app@127.0.0.1:{stub_port}/stub",
-        "--listen", f"postgres=127.0.0.1:{port}", "--listen", f"diag=127.0.0.1:{free_port()}"),
-        stdout=(folder / "ringgate.ready").open("w"), stderr=log, env=environment)
-
-    def ready():
-        if child.poll() is not None:
-            sys.exit((folder / "ringgate.log").read_text())
-        return "\nready" in "\n" + (folder / "ringgate.ready").read_text()
-
-    wait_for("Ringgate", ready)
+def start_gateway(folder, processes, postgres_port, stub_port, driver):
+    databases = {"bench": f"postgres://app@127.0.0.1:{postgres_port}/bench",
+                 "stub": f"postgres://app@127.0.0.1:{stub_port}/stub"}
+    child = start_ringgate(folder, processes, databases, {"postgres": free_port()}, driver)
 
     def login(database):
-        base = [TARGET / "ringgate", "--home", home, "db"]
-        run(*base, "login", database, "--db-user", "app", "--db-name", database, env=environment)
-        facts = json.loads(run(*base, "config", database, "--format", "json", env=environment))
+        facts = ringgate_login(folder, database, "--db-user", "app", "--db-name", database)
         return Target(f"Ringgate, {driver}", int(facts["port"]), facts["database"], facts["ca"], facts["cert"],
                       facts["key"], child.pid, facts["host"], facts["user"])
 
@@ -259,7 +144,7 @@ def bulk(targets, options, sql):
         for target in targets:
             sampler = begin = None
             if target.pid is not None:
-                begin, sampler = target.resident(), Sampler(target)
+                begin, sampler = resident(target.pid), Sampler(target.pid)
                 sampler.start()
             cpu = target.cpu_seconds()
             said = json.loads(run(*pinned(DATABASE_CORE, TARGET / "ringgate-loadtest", "drain", *target.arguments(),
@@ -347,14 +232,12 @@ def main():
                 stub_port = free_port()
                 processes.start(pinned(DATABASE_CORE, TARGET / "ringgate-loadtest", "stub", "--listen",
                                        f"127.0.0.1:{stub_port}"), stdout=subprocess.DEVNULL)
-                gateway, stubbed = start_ringgate(folder, processes, postgres_port, stub_port, options.driver)
+                gateway, stubbed = start_gateway(folder, processes, postgres_port, stub_port, options.driver)
                 targets.append(gateway)
-            cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
             report = {
                 "date": time.strftime("%Y-%m-%d", time.gmtime()),
                 "command": "make loadtest" if len(sys.argv) == 1 else f"loadtest/compare.py {' '.join(sys.argv[1:])}",
-                "machine": {"cpu": cpu[1] if cpu else platform.machine(), "cores": os.cpu_count(),
-                            "kernel": platform.release()},
+                "machine": machine(),
                 "queries": queries(targets, options),
                 "copy": bulk(targets, options, "copy bulk to stdout"),
                 "select": bulk(targets, options, "select t from bulk"),

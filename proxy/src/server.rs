@@ -302,14 +302,14 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
     if let Some(postgres) = &config.listeners.postgres {
         let cleartext_cancel = postgres.cleartext_cancel;
         let listener = Listener { cleartext_cancel, ..Listener::new(Served::Postgres) };
-        let (socket, addr) = Bound::tcp(postgres.addr, listener)
+        let (socket, addr) = listen(config, postgres.addr, listener)
             .with_context(|| format!("cannot listen on {} (listeners.postgres)", postgres.addr))?;
         bound.push(socket);
         listeners.push((Served::Postgres.word().to_owned(), addr));
     }
     if let Some(redis) = &config.listeners.redis {
         let listener = Listener { inline_commands: redis.inline, ..Listener::new(Served::Redis) };
-        let (socket, addr) = Bound::tcp(redis.addr, listener)
+        let (socket, addr) = listen(config, redis.addr, listener)
             .with_context(|| format!("cannot listen on {} (listeners.redis)", redis.addr))?;
         bound.push(socket);
         listeners.push((Served::Redis.word().to_owned(), addr));
@@ -323,7 +323,8 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
             Listener { cleartext_cancel: true, plain: plain_route, inline_commands, ..Listener::new(served) };
         match &plain.addr {
             config::Listen::Tcp(addr) => {
-                let (socket, addr) = Bound::tcp(*addr, listener).with_context(|| format!("cannot listen on {addr}"))?;
+                let (socket, addr) =
+                    Bound::tcp(*addr, Arc::new(listener)).with_context(|| format!("cannot listen on {addr}"))?;
                 bound.push(socket);
                 listeners.push((format!("{}-plain", served.word()), addr));
             }
@@ -334,6 +335,18 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
         }
     }
     Ok((bound, listeners))
+}
+
+/// Binds a listener of one protocol; one that may move takes a free port where its own is taken.
+fn listen(config: &Config, addr: SocketAddr, listener: Listener) -> std::io::Result<(Bound, SocketAddr)> {
+    let listener = Arc::new(listener);
+    let is_movable = config.listeners.movable.contains(&listener.served.word());
+    match Bound::tcp(addr, listener.clone()) {
+        Err(e) if is_movable && e.kind() == std::io::ErrorKind::AddrInUse => {
+            Bound::tcp(SocketAddr::new(addr.ip(), 0), listener)
+        }
+        bound => bound,
+    }
 }
 
 fn plain_route(plain: &config::PlainListener, authority: &Authority) -> anyhow::Result<PlainRoute> {

@@ -16,13 +16,15 @@ use crate::{places, process, process::Said};
 /// How to reach one database through Ringgate: a copy of its own, so that a later login changes nothing here.
 #[derive(Clone, Debug)]
 pub struct DbConfig {
+    /// `postgres` or `redis`.
+    pub protocol: String,
     /// Host of the gateway, as its certificate names it.
     pub host: String,
-    /// Port of the PostgreSQL listener.
+    /// Port of the protocol's listener.
     pub port: u16,
     /// Database user.
     pub user: String,
-    /// Database name.
+    /// Database name; empty for Redis.
     pub database: String,
     /// File with the CA of the gateway's certificate.
     pub ca: PathBuf,
@@ -46,7 +48,8 @@ impl DbConfig {
             Value::Number(number) => number.to_string(),
             other => panic!("key {key} is {other} in {json}"),
         };
-        assert_eq!(text("protocol"), "postgres");
+        let protocol = text("protocol");
+        assert!(matches!(protocol.as_str(), "postgres" | "redis"), "protocol {protocol}");
         let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
         let copy = |key: &str| {
             let from = PathBuf::from(text(key));
@@ -59,7 +62,8 @@ impl DbConfig {
             host: text("host"),
             port: text("port").parse().expect("a port"),
             user: text("user"),
-            database: text("database"),
+            database: if protocol == "redis" { String::new() } else { text("database") },
+            protocol,
             ca: copy("ca"),
             cert: copy("cert"),
             key: copy("key"),
@@ -83,6 +87,7 @@ impl DbConfig {
             key: write("other.key", key),
             ca: self.ca.clone(),
             directory: directory.clone(),
+            protocol: self.protocol.clone(),
             host: self.host.clone(),
             user: self.user.clone(),
             database: self.database.clone(),
@@ -147,6 +152,48 @@ impl DbConfig {
         let mut command = Command::new(places::python());
         self.environment(&mut command);
         command.arg(places::repository().join("tests/drivers").join(script)).args(arguments);
+        process::run(&mut command).ok()
+    }
+
+    /// `redis-cli` through Ringgate, without color and without reading anybody's settings.
+    pub fn redis_cli(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(places::redis_tool("redis-cli"));
+        self.redis_tls(&mut command);
+        command.env("HOME", self.directory.path()).env_remove("REDISCLI_AUTH").args(arguments);
+        command
+    }
+
+    /// `redis-benchmark` through Ringgate.
+    pub fn redis_benchmark(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(places::redis_tool("redis-benchmark"));
+        self.redis_tls(&mut command);
+        command.args(arguments);
+        command
+    }
+
+    fn redis_tls(&self, command: &mut Command) {
+        command.args(["-h", &self.host, "-p", &self.port.to_string(), "--tls", "--cacert"]).arg(&self.ca);
+        command.arg("--cert").arg(&self.cert).arg("--key").arg(&self.key);
+    }
+
+    /// Runs `redis-cli ARGUMENTS` through Ringgate to its end.
+    #[track_caller]
+    pub fn redis(&self, arguments: &[&str]) -> Said {
+        process::run(&mut self.redis_cli(arguments))
+    }
+
+    /// Runs `tests/drivers/redis_py_driver.py` with the connection facts in its environment; gives what it printed.
+    #[track_caller]
+    pub fn redis_py(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(places::python());
+        command
+            .env("REDIS_HOST", &self.host)
+            .env("REDIS_PORT", self.port.to_string())
+            .env("REDIS_CA", &self.ca)
+            .env("REDIS_CERT", &self.cert)
+            .env("REDIS_KEY", &self.key)
+            .arg(places::repository().join("tests/drivers/redis_py_driver.py"))
+            .args(arguments);
         process::run(&mut command).ok()
     }
 

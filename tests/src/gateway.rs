@@ -36,11 +36,20 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// With one database [`SERVICE`] at `uri`.
+    /// With one PostgreSQL database [`SERVICE`] at `uri`.
     pub fn new(driver: Driver, uri: &str) -> Setup {
+        Setup::named(driver, SERVICE, uri)
+    }
+
+    /// With one Redis [`crate::redis::SERVICE`] at `uri`.
+    pub fn redis(driver: Driver, uri: &str) -> Setup {
+        Setup::named(driver, crate::redis::SERVICE, uri)
+    }
+
+    fn named(driver: Driver, name: &str, uri: &str) -> Setup {
         Setup {
             driver,
-            databases: vec![(SERVICE.into(), uri.into())],
+            databases: vec![(name.into(), uri.into())],
             environment: Vec::new(),
             faketime: None,
             from_file: false,
@@ -78,6 +87,7 @@ impl Setup {
         let mut gateway = Gateway {
             base,
             port: places::free_port(),
+            redis_port: places::free_port(),
             diagnostics_port: places::free_port(),
             setup: self,
             child: None,
@@ -93,6 +103,8 @@ pub struct Gateway {
     base: TempDir,
     /// Port of the PostgreSQL listener.
     pub port: u16,
+    /// Port of the Redis listener.
+    pub redis_port: u16,
     /// Port of metrics and health.
     pub diagnostics_port: u16,
     setup: Setup,
@@ -142,16 +154,22 @@ impl Gateway {
             command.env("FAKETIME", shift).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         command.arg(places::ringgate());
+        let address = |port: u16| format!("127.0.0.1:{port}");
+        let listeners = [("postgres", address(self.port)), ("redis", address(self.redis_port))];
         if self.setup.from_file {
             command.arg("server").arg("-c").arg(self.data().join("ringgate.yaml"));
-            command.env("RINGGATE__LISTENERS__POSTGRES__ADDR", format!("127.0.0.1:{}", self.port));
+            for (name, address) in listeners {
+                command.env(format!("RINGGATE__LISTENERS__{}__ADDR", name.to_uppercase()), address);
+            }
             command.env("RINGGATE__LISTENERS__DIAG__ADDR", format!("127.0.0.1:{}", self.diagnostics_port));
         } else {
             command.arg("quickstart").arg("--data-dir").arg(self.data());
             for (name, uri) in &self.setup.databases {
                 command.arg("--db").arg(format!("{name}={uri}"));
             }
-            command.args(["--listen", &format!("postgres=127.0.0.1:{}", self.port)]);
+            for (name, address) in listeners {
+                command.arg("--listen").arg(format!("{name}={address}"));
+            }
             command.args(["--listen", &format!("diag=127.0.0.1:{}", self.diagnostics_port)]);
         }
         // Where the driver is set, it is forced: a kernel that forbids io_uring fails the test, it does not skip it.
@@ -222,6 +240,17 @@ impl Gateway {
         self.db_config(SERVICE, crate::postgres::USER, crate::postgres::DATABASE)
     }
 
+    /// `db login` to a Redis as `user` (empty: the default one), then `db config --format json`.
+    #[track_caller]
+    pub fn redis_login(&self, service: &str, user: &str) -> DbConfig {
+        let mut login = vec!["db", "login", service];
+        if !user.is_empty() {
+            login.extend(["--db-user", user]);
+        }
+        self.cli(&login).ok();
+        DbConfig::parse(&self.cli(&["db", "config", service, "--format", "json"]).ok())
+    }
+
     /// `create -f` with these resource documents.
     #[track_caller]
     pub fn apply(&self, yaml: &str) {
@@ -233,6 +262,12 @@ impl Gateway {
     #[track_caller]
     pub fn deny(&self, lines: &str) {
         self.apply(&access_role(lines));
+    }
+
+    /// The preset role `access`, with further lines (indented by four) under `allow` and `deny`.
+    #[track_caller]
+    pub fn permit(&self, allow: &str, deny: &str) {
+        self.apply(&access_role_with(allow, deny));
     }
 
     /// Records on disk at this moment.
@@ -255,6 +290,15 @@ impl Gateway {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Waits for a command of this name with its outcome that also satisfies `matches`.
+    #[track_caller]
+    pub fn command_record(&self, name: &str, matches: impl Fn(&audit_log::Command) -> bool) -> audit_log::Command {
+        self.audit_until(name, |records| {
+            let found = audit_log::commands(records).into_iter();
+            found.filter(|c| c.name == name && c.success.is_some()).find(|c| matches(c))
+        })
     }
 
     /// Waits for one record with this code that also satisfies `matches`.
@@ -365,10 +409,15 @@ impl Drop for Gateway {
 
 /// The preset role `access` as a document, with `lines` (indented by four) under `deny`.
 pub fn access_role(lines: &str) -> String {
-    let deny = if lines.is_empty() { "  deny: {}".to_owned() } else { format!("  deny:\n{lines}") };
+    access_role_with("", lines)
+}
+
+/// The same with further lines under `allow` too.
+pub fn access_role_with(allow: &str, deny: &str) -> String {
+    let deny = if deny.is_empty() { "  deny: {}".to_owned() } else { format!("  deny:\n{deny}") };
     format!(
         "kind: role\nversion: v8\nmetadata:\n  name: access\nspec:\n  allow:\n    db_labels: {{'*': '*'}}\n    \
          db_users: ['{{{{internal.db_users}}}}']\n    db_names: ['{{{{internal.db_names}}}}']\n    \
-         db_roles: ['{{{{internal.db_roles}}}}']\n{deny}\n"
+         db_roles: ['{{{{internal.db_roles}}}}']\n{allow}{deny}\n"
     )
 }

@@ -1,10 +1,11 @@
-//! Harness of the end-to-end tests: real PostgreSQL servers, the real binary, real clients, and peers that misbehave.
+//! Harness of the end-to-end tests: real PostgreSQL and Redis servers, the real binary, real clients, and peers that misbehave.
 //!
 //! | Variable | Effect |
 //! |---|---|
 //! | `RINGGATE_TEST_POSTGRES_URL` | tests that need no say in the server's own settings use this superuser URL |
+//! | `RINGGATE_TEST_REDIS_URL` | the same for Redis; the tests empty its database, so run them with `--test-threads=1` |
 //! | `RINGGATE_TEST_BINARY` | the `ringgate` to test; without it `cargo build -p ringgate` runs once per test process |
-//! | `RINGGATE_TEST_PYTHON` | an interpreter with psycopg and asyncpg; default: the one `tests/setup.sh` makes |
+//! | `RINGGATE_TEST_PYTHON` | an interpreter with psycopg, asyncpg and redis-py; default: the one `tests/setup.sh` makes |
 
 pub mod audit_log;
 pub mod certificates;
@@ -15,6 +16,9 @@ pub mod places;
 pub mod postgres;
 pub mod process;
 pub mod raw;
+pub mod redis;
+pub mod redis_cluster;
+pub mod resp;
 pub mod tls;
 pub mod wait;
 pub mod wire;

@@ -42,7 +42,7 @@ pub fn ringgate() -> &'static Path {
     })
 }
 
-/// A Python with psycopg and asyncpg.
+/// A Python with psycopg, asyncpg and redis-py.
 pub fn python() -> PathBuf {
     let python = std::env::var_os("RINGGATE_TEST_PYTHON")
         .map(PathBuf::from)
@@ -84,11 +84,23 @@ pub fn postgres_binaries() -> Option<PathBuf> {
 
 /// A client program of PostgreSQL: from PATH, else beside the server's.
 pub fn postgres_client(name: &str) -> PathBuf {
-    let on_path = std::env::var_os("PATH")
-        .and_then(|path| std::env::split_paths(&path).map(|dir| dir.join(name)).find(|p| p.is_file()));
-    on_path
+    on_path(name)
         .or_else(|| postgres_binaries().map(|bin| bin.join(name)).filter(|p| p.is_file()))
         .unwrap_or_else(|| panic!("no {name} on this machine: apt-get install postgresql-client postgresql-contrib"))
+}
+
+/// The Redis server on this machine, from PATH.
+pub fn redis_server() -> Option<PathBuf> {
+    on_path("redis-server")
+}
+
+/// `redis-cli` or `redis-benchmark`.
+pub fn redis_tool(name: &str) -> PathBuf {
+    on_path(name).unwrap_or_else(|| panic!("no {name} on this machine: apt-get install redis-tools"))
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(|p| p.is_file())
 }
 
 /// The library that shifts a process's wall clock (Debian package `faketime`).

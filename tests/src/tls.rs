@@ -110,6 +110,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for RustlsStream<S> {
     }
 }
 
+/// A TLS stream to a listener that wants TLS at once, with the certificate of the login.
+pub async fn stream(db: &DbConfig) -> io::Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>> {
+    let stream = tokio::net::TcpStream::connect((db.host.as_str(), db.port)).await?;
+    stream.set_nodelay(true)?;
+    tokio_rustls::TlsConnector::from(client_config(db, true, &[])).connect(server_name(db), stream).await
+}
+
 /// Connects tokio-postgres through Ringgate. The connection runs as a task of the current runtime.
 pub async fn connect(db: &DbConfig) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
     let mut config = tokio_postgres::Config::new();

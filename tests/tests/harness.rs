@@ -7,7 +7,11 @@ use ringgate_tests::{
     chopper::Chopper,
     places,
     postgres::{self, Options, Postgres},
-    process, wait,
+    process,
+    redis::{self, Redis},
+    redis_cluster::RedisCluster,
+    resp::{Session, Value},
+    wait,
     wire::{self, Message},
 };
 
@@ -81,6 +85,25 @@ fn the_audit_reader_sorts_and_passes_over_what_is_no_record() {
 }
 
 #[test]
+fn a_line_with_a_result_is_two_events_and_a_run_has_an_outcome_each() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let command = |ei: u32, result: &str| {
+        format!(
+            "{{\"seq\":{ei},\"code\":\"TDB02I\",\"sid\":\"s\",\"ei\":{ei},\"db_query\":\"GET\",\"keys\":[\"k\"],\
+             \"arguments\":1{result}}}\n"
+        )
+    };
+    let joined = command(1, ",\"result\":{\"ei\":4,\"success\":false,\"error\":\"no\"}");
+    let run =
+        "{\"seq\":5,\"code\":\"TDB10I\",\"sid\":\"s\",\"ei\":5,\"query_ei\":2,\"query_count\":2,\"success\":true}\n";
+    std::fs::write(directory.path().join("0.jsonl"), joined + &command(2, "") + &command(3, "") + run).expect("write");
+    let records = audit_log::read(directory.path());
+    assert_eq!(records.len(), 5);
+    let outcomes: Vec<_> = audit_log::commands(&records).into_iter().map(|c| (c.success, c.error)).collect();
+    assert_eq!(outcomes, [(Some(false), "no".into()), (Some(true), "".into()), (Some(true), "".into())]);
+}
+
+#[test]
 fn the_foreign_certificates_are_well_formed() {
     let pairs = certificates::foreign("admin", "user CA");
     assert_eq!(pairs.len(), 7);
@@ -98,4 +121,50 @@ fn waiting_ends_when_the_condition_holds() {
         (turns == 3).then_some(turns)
     });
     assert_eq!(value, 3);
+}
+
+#[test]
+fn a_redis_with_acl_users_lets_in_whom_it_should() {
+    let options = redis::Options::open().user("default", "off").user("app", "on >right ~* &* +@all");
+    let server = Redis::start(options.own());
+    let cli = |user: &str, password: &str| {
+        let place = ["-p".to_owned(), server.port.to_string(), "--no-auth-warning".into()];
+        let login = ["--user", user, "--pass", password, "ACL", "WHOAMI"];
+        process::run(Command::new(places::redis_tool("redis-cli")).args(place).args(login)).stdout
+    };
+    assert_eq!(cli("app", "right").trim(), "app");
+    assert!(cli("app", "wrong").contains("WRONGPASS") || cli("app", "wrong").contains("NOAUTH"));
+    assert_eq!(server.clients(), 0, "the watcher is not counted");
+}
+
+#[test]
+fn a_redis_with_a_password_wants_it() {
+    let server = Redis::start(redis::Options::open().password("right"));
+    let mut session = Session::tcp(&server.host, server.port).expect("connect");
+    assert!(session.say("GET k").is_error("NOAUTH"));
+    assert_eq!(session.say("AUTH right"), Value::ok());
+    server.say("SET k v");
+    assert_eq!(session.say("GET k"), "v".into());
+    assert_eq!(server.calls("get"), 1);
+}
+
+#[test]
+fn a_killed_redis_comes_back_empty_on_its_port() {
+    let mut server = Redis::start(redis::Options::open().own());
+    server.say("SET k v");
+    server.kill_9();
+    server.start_again();
+    assert_eq!(server.say("GET k"), Value::Null);
+    assert!(server.log().contains("Ready to accept connections"));
+}
+
+#[test]
+fn a_cluster_has_a_key_for_each_of_its_masters() {
+    let cluster = RedisCluster::start();
+    let keys = cluster.one_key_for_each();
+    for (node, key) in cluster.nodes.iter().zip(&keys) {
+        assert_eq!(node.say(&format!("SET {key} v")), Value::ok());
+    }
+    assert!(cluster.nodes[1].say(&format!("GET {}", keys[0])).is_error("MOVED"));
+    assert_eq!(cluster.owner(&keys[2]).port, cluster.nodes[2].port);
 }

@@ -63,7 +63,7 @@ pub(super) fn read(s: Section<'_>, data_dir: &Path) -> Listeners {
     let danger_plain = s.list("danger_plain").unwrap_or_default();
     let danger_plain = danger_plain.iter().enumerate().filter_map(|(i, node)| plain(&s, i, node)).collect();
     s.not_served(&["web", "mysql", "mongodb", "proxy_protocol"]);
-    let listeners = Listeners { postgres, redis, diag, admin_socket, danger_plain };
+    let listeners = Listeners { postgres, redis, diag, admin_socket, danger_plain, movable: Vec::new() };
     same_address(&s, &listeners);
     s.finish();
     listeners

@@ -125,6 +125,8 @@ pub(crate) struct Listeners {
     pub admin_socket: PathBuf,
     /// Listeners without TLS and with a fixed identity, loopback or Unix socket only, for tests.
     pub danger_plain: Vec<PlainListener>,
+    /// Listeners that get a free port when another process has theirs: those of a quickstart that nobody chose.
+    pub movable: Vec<&'static str>,
 }
 
 /// The PostgreSQL listener.

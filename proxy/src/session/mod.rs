@@ -29,6 +29,7 @@ use std::time::Instant;
 
 use ringgate_protocol::Protocol;
 use ringgate_protocol::postgres::Postgres;
+use ringgate_protocol::redis::Redis;
 
 pub use close::{End, Ended};
 pub use commands::CommandBits;
@@ -93,7 +94,7 @@ pub fn start(core: Rc<Core>, stream: Stream, peer: Peer, listener: Arc<Listener>
     core.counters.of(listener.served).connections_total.fetch_add(1, Relaxed);
     match listener.served {
         Served::Postgres => spawn::<Postgres>(core, stream, peer, listener),
-        Served::Redis => core.plane.gate(core.id).release(),
+        Served::Redis => spawn::<Redis>(core, stream, peer, listener),
     }
 }
 

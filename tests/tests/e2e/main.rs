@@ -1,4 +1,4 @@
-//! End to end: real clients, the real binary, a real PostgreSQL. One file per topic, every case on both I/O drivers.
+//! End to end: real clients, the real binary, real servers. One file per topic, every case on both I/O drivers.
 
 mod basics;
 mod cancel;
@@ -11,14 +11,27 @@ mod load;
 mod login_to_database;
 mod policy;
 mod protection;
+mod redis_audit;
+mod redis_basics;
+mod redis_clients;
+mod redis_cluster;
+mod redis_connection_state;
+mod redis_faults;
+mod redis_hostile;
+mod redis_login;
+mod redis_pipelines;
+mod redis_policy;
+mod redis_secrets;
+mod redis_streams;
 mod secrets;
 mod stream;
 
 use ringgate_tests::{
     Driver,
     db_config::DbConfig,
-    gateway::Gateway,
+    gateway::{Gateway, Setup},
     postgres::{Options, Postgres},
+    redis::{self, Redis},
 };
 
 /// A trusting server, a gateway in front of it, and a login.
@@ -26,5 +39,18 @@ fn trusted(driver: Driver) -> (Postgres, Gateway, DbConfig) {
     let server = Postgres::start(Options::trust());
     let gateway = Gateway::start(driver, &server.uri());
     let db = gateway.login();
+    (server, gateway, db)
+}
+
+/// An open Redis, a gateway in front of it, and a login.
+fn cached(driver: Driver) -> (Redis, Gateway, DbConfig) {
+    cached_with(driver, |setup| setup)
+}
+
+/// The same with a say in the gateway's configuration.
+fn cached_with(driver: Driver, configure: impl FnOnce(Setup) -> Setup) -> (Redis, Gateway, DbConfig) {
+    let server = Redis::start(redis::Options::open());
+    let gateway = configure(Setup::redis(driver, &server.uri())).start();
+    let db = gateway.redis_login(redis::SERVICE, "");
     (server, gateway, db)
 }

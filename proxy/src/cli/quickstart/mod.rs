@@ -244,6 +244,8 @@ fn take_addresses(context: &Context, config: &mut Config, asked: &BTreeMap<Strin
         Ok(asked.get(name).copied().unwrap_or_else(|| free(context, name, written)))
     };
     let listeners = &mut config.listeners;
+    // Another process may take a port between our look and the server's.
+    listeners.movable = [POSTGRES.0, REDIS.0].into_iter().filter(|name| !asked.contains_key(*name)).collect();
     let addr = take(POSTGRES, listeners.postgres.as_ref().map(|p| p.addr))?;
     let cleartext_cancel = listeners.postgres.as_ref().is_none_or(|p| p.cleartext_cancel);
     listeners.postgres = Some(PostgresListener { addr, cleartext_cancel });
