@@ -97,6 +97,35 @@ impl Sink for Copy<'_> {
     }
 }
 
+/// Copies as long as there is room, and notes when there is not.
+struct Fit<'a> {
+    left: &'a mut [u8],
+    fits: bool,
+}
+impl Sink for Fit<'_> {
+    #[inline(always)]
+    fn raw(&mut self, bytes: &[u8]) {
+        match std::mem::take(&mut self.left).split_at_mut_checked(bytes.len()) {
+            Some((now, rest)) => {
+                now.copy_from_slice(bytes);
+                self.left = rest;
+            }
+            None => self.fits = false,
+        }
+    }
+}
+
+/// Fills the front of `room` with a record and answers its size. `None`: there is too little room.
+#[inline]
+pub(crate) fn fit(stamp: Stamp, event: &Event<'_>, room: &mut [u8]) -> Option<usize> {
+    let all = room.len();
+    let session = stamp.session.map_or(NO_SESSION, |s| s.0);
+    let mut sink = Fit { left: room, fits: true };
+    sink.raw(&head(kind_of(event), stamp.time_us, session, stamp.ei));
+    body(event, &mut sink);
+    sink.fits.then(|| all - sink.left.len())
+}
+
 /// Bytes of the whole record.
 pub(crate) fn size(event: &Event<'_>) -> usize {
     let mut count = Count(HEAD_BYTES);
@@ -107,21 +136,22 @@ pub(crate) fn size(event: &Event<'_>) -> usize {
 /// Fills a record of exactly [`size`] bytes. Length and tag are the ring's.
 pub(crate) fn write(stamp: Stamp, event: &Event<'_>, slot: &mut [u8]) {
     let session = stamp.session.map_or(NO_SESSION, |s| s.0);
-    let mut sink = head(kind_of(event), stamp.time_us, session, stamp.ei, slot);
+    let mut sink = Copy(slot);
+    sink.raw(&head(kind_of(event), stamp.time_us, session, stamp.ei));
     body(event, &mut sink);
     // A walk that yielded less the second time leaves no bytes of an older record behind.
     sink.0.fill(parameter::END);
 }
 
-fn head(kind: u8, time_us: u64, session: u32, ei: u32, slot: &mut [u8]) -> Copy<'_> {
-    let mut sink = Copy(slot);
-    sink.u32(0);
-    sink.u8(kind);
-    sink.raw(&[0; 3]);
-    sink.u64(time_us);
-    sink.u32(session);
-    sink.u32(ei);
-    sink
+/// Length, flags and tag are left zero.
+#[inline]
+fn head(kind: u8, time_us: u64, session: u32, ei: u32) -> [u8; HEAD_BYTES] {
+    let mut head = [0; HEAD_BYTES];
+    head[4] = kind;
+    head[8..16].copy_from_slice(&time_us.to_le_bytes());
+    head[16..20].copy_from_slice(&session.to_le_bytes());
+    head[20..24].copy_from_slice(&ei.to_le_bytes());
+    head
 }
 
 /// Bytes of the record that opens a session.
@@ -133,12 +163,14 @@ pub(crate) fn open_size(facts: &SessionFacts<'_>) -> usize {
 
 /// Fills a record of exactly [`open_size`] bytes.
 pub(crate) fn write_open(session: u32, facts: &SessionFacts<'_>, slot: &mut [u8]) {
-    open_body(facts, &mut head(kind::OPEN, 0, session, 0, slot));
+    let mut sink = Copy(slot);
+    sink.raw(&head(kind::OPEN, 0, session, 0));
+    open_body(facts, &mut sink);
 }
 
 /// Fills a record of [`HEAD_BYTES`] that closes a session.
 pub(crate) fn write_close(session: u32, slot: &mut [u8]) {
-    head(kind::CLOSE_SESSION, 0, session, 0, slot);
+    Copy(slot).raw(&head(kind::CLOSE_SESSION, 0, session, 0));
 }
 
 fn open_body(f: &SessionFacts<'_>, s: &mut impl Sink) {

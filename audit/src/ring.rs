@@ -202,6 +202,28 @@ impl RingProducer {
         self.head_seen = self.map.head();
     }
 
+    /// Places one record whose size nobody has counted: `fill` is given the free bytes that lie together, up to `limit` in
+    /// use and a quarter of the ring, and answers how many it filled. `None`: there are too few of them, or `fill` found so.
+    #[inline]
+    pub(crate) fn append(&mut self, limit: u64, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<u64> {
+        let capacity = self.map.capacity;
+        let index = self.tail & (capacity - 1);
+        let used = self.tail - self.head_seen;
+        let free = limit.min(capacity).saturating_sub(used);
+        let room = free.min(capacity - index).min(capacity / 4) & !7;
+        // SAFETY: `index + room <= capacity`; the range [tail, tail + room) is past the published tail and at most
+        // `capacity` past a head that only grows, so the consumer looks at none of it before the release store below;
+        // `&mut self` is the only producer of this map.
+        let free = unsafe { std::slice::from_raw_parts_mut(self.map.data(index as usize), room as usize) };
+        let bytes = fill(free)?;
+        let slot = free.get_mut(..bytes).filter(|slot| slot.len() >= RECORD_HEAD_BYTES)?;
+        slot[..4].copy_from_slice(&(bytes as u32).to_le_bytes());
+        slot[6..8].copy_from_slice(&tag(self.tail).to_le_bytes());
+        self.tail += padded(bytes);
+        self.map.word(AT_TAIL).store(self.tail, Ordering::Release);
+        Some(self.tail)
+    }
+
     /// Places one record of `bytes` (its head included), filled by `fill`, unless the ring would then hold more than
     /// `limit` bytes. Returns the position after it.
     #[inline]

@@ -24,13 +24,9 @@ use crate::segment::{BATCH_START, Failed, Header, Segment};
 use crate::service::{NO_WORKER, SYNC_BUCKETS_US, Shared};
 use crate::state::State;
 
-/// Between looks at the rings while records come: a quarter of the flush interval, within these bounds.
-const POLL_MIN: Duration = Duration::from_micros(50);
-const POLL_MAX: Duration = Duration::from_millis(5);
-/// The same when a statement waits for its record to be on disk.
-const POLL_DURABLE: Duration = Duration::from_micros(200);
 /// Quiet for this long: sleep until the doorbell, or for `IDLE_POLL`.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
+/// Also the longest sleep in durable mode, where the doorbell wakes at once.
 const IDLE_POLL: Duration = Duration::from_millis(10);
 /// Between attempts while the log cannot be written.
 const RETRY: Duration = Duration::from_millis(100);
@@ -93,7 +89,6 @@ pub(crate) struct Writer {
     /// Records that they stand for.
     records: u64,
     results: Results,
-    since: Option<Instant>,
     end: State,
     segment: Option<Segment>,
     failed_sync: bool,
@@ -125,8 +120,10 @@ pub(crate) fn run(mut writer: Writer) {
     let _ = rustix::process::setpriority_process(None, 5);
     let mut quiet = Instant::now();
     loop {
+        let looked = Instant::now();
         let stop = writer.shared.stop.load(Ordering::Acquire);
         let moved = writer.gather();
+        let full = writer.lines.len() >= writer.options.batch_bytes;
         writer.own_lines(stop);
         if writer.due(stop) {
             writer.commit(false);
@@ -136,21 +133,14 @@ pub(crate) fn run(mut writer: Writer) {
             writer.finish();
             return;
         }
-        if moved || !writer.lines.is_empty() {
-            quiet = Instant::now();
-            if writer.lines.len() < writer.options.batch_bytes || writer.failed_at.is_some() {
-                std::thread::park_timeout(writer.pause());
-            }
-        } else if quiet.elapsed() < IDLE_AFTER {
-            std::thread::park_timeout(writer.pause());
-        } else {
-            writer.shared.set_idle(true);
-            if writer.rings.iter().all(Ring::drained) {
-                std::thread::park_timeout(IDLE_POLL);
-            }
-            writer.shared.set_idle(false);
-        }
         writer.look_at_disk();
+        if moved {
+            quiet = looked;
+        }
+        if stop || (full && writer.failed_at.is_none()) {
+            continue;
+        }
+        writer.sleep(looked, quiet);
     }
 }
 
@@ -172,7 +162,6 @@ impl Writer {
             first_seq: found.end.seq + 1,
             records: 0,
             results: Results::default(),
-            since: None,
             segment: None,
             failed_sync: false,
             failed_at: None,
@@ -218,12 +207,23 @@ impl Writer {
         }
     }
 
-    fn pause(&self) -> Duration {
-        match self.options.mode {
-            _ if self.failed_at.is_some() => RETRY / 4,
-            Mode::Durable => POLL_DURABLE,
-            // Four looks for each commit keep a ring shallow; every look costs a sleep and a wake-up.
-            _ => (self.options.flush_interval / 4).clamp(POLL_MIN, POLL_MAX),
+    /// Sleeps until the next look: one flush interval after the last, since every look commits what it finds. Sooner when
+    /// a producer rings, because its ring fills up or somebody waits for the disk.
+    fn sleep(&self, looked: Instant, quiet: Instant) {
+        let interval = self.options.flush_interval;
+        if self.failed_at.is_some() {
+            return std::thread::park_timeout(RETRY / 4);
+        }
+        let durable = self.options.mode == Mode::Durable;
+        // A doorbell for each first record is a system call of a worker: only where it shortens the wait.
+        if durable || (interval < IDLE_POLL && quiet.elapsed() >= IDLE_AFTER) {
+            self.shared.set_idle(true);
+            if self.rings.iter().all(Ring::drained) {
+                std::thread::park_timeout(IDLE_POLL);
+            }
+            self.shared.set_idle(false);
+        } else {
+            std::thread::park_timeout(interval.saturating_sub(looked.elapsed()));
         }
     }
 
@@ -253,7 +253,6 @@ impl Writer {
         }
         if lines.len() > before {
             self.only_checkpoint = false;
-            self.since.get_or_insert_with(Instant::now);
         }
         self.records += total.records;
         if total.damaged > 0 {
@@ -263,7 +262,6 @@ impl Writer {
     }
 
     fn own(&mut self, event: &str, code: &str, members: &[u8]) {
-        self.since.get_or_insert_with(Instant::now);
         let own = Own { event, code, time_us: now_us(), members };
         self.format.own(&mut self.lines, &self.origin, &own);
         if event != "audit.checkpoint" {
@@ -323,20 +321,14 @@ impl Writer {
         if self.failed_at.is_some_and(|at| at.elapsed() < RETRY && !stop) {
             return false;
         }
-        let Some(since) = self.since else {
-            // Openings and closings of sessions make no line; their room is given back all the same.
-            return self.rings.iter().any(|r| r.ring.read() > r.map().head())
-                || self.old.iter().any(|o| o.ring.ring.read() > o.ring.map().head() || o.ring.drained());
-        };
-        stop || self.options.mode == Mode::Durable
-            || self.lines.len() >= self.options.batch_bytes
-            || since.elapsed() >= self.options.flush_interval
-            || self.shared.flush.load(Ordering::Acquire)
+        // Openings and closings of sessions make no line; their room is given back all the same.
+        !self.lines.is_empty()
+            || self.rings.iter().any(|r| r.ring.read() > r.map().head())
+            || self.old.iter().any(|o| o.ring.ring.read() > o.ring.map().head() || o.ring.drained())
     }
 
     /// Writes the batch and gives its room back, or notes that it could not.
     fn commit(&mut self, last_resort: bool) {
-        self.shared.flush.store(false, Ordering::Release);
         let began = Instant::now();
         match self.try_commit(last_resort) {
             Ok(()) => self.committed(began),
@@ -358,10 +350,13 @@ impl Writer {
         };
         let header = if segment.bytes == 0 { self.header(segment.number) } else { Vec::new() };
         let (batch, rings) = self.batch_line(&header);
-        let written = segment.append(&[&header, &self.lines, &batch], last_resort);
+        let events = self.lines.len();
+        self.lines.extend_from_slice(&batch);
+        let bytes = header.len() + self.lines.len();
+        let written = segment.append(&[&header, &self.lines], last_resort);
+        self.lines.truncate(events);
         #[cfg(test)]
-        let written =
-            written.and_then(|()| injected(&self.shared, &mut segment, header.len() + self.lines.len() + batch.len()));
+        let written = written.and_then(|()| injected(&self.shared, &mut segment, bytes));
         if let Err(failed) = written {
             if !failed.void {
                 self.segment = Some(segment);
@@ -384,7 +379,7 @@ impl Writer {
         self.end.rings = rings;
         (self.end.segment, self.end.bytes) = (segment.number, segment.bytes);
         self.segment = Some(segment);
-        self.note_batch((header.len() + self.lines.len() + batch.len()) as u64);
+        self.note_batch(bytes as u64);
         Ok(())
     }
 
@@ -454,7 +449,6 @@ impl Writer {
         }
         self.lines.clear();
         self.first_seq = self.format.seq;
-        self.since = None;
         self.failed_at = None;
         self.remove_old();
         if had_lines {

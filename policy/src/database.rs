@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::document::DatabaseDocument;
+use crate::labels::Labels;
 use crate::secret::SecretRef;
 
 /// The wire protocol of a database.
@@ -196,7 +197,7 @@ pub struct Database {
     /// Always [`DatabaseMode::Standalone`] for protocols other than Redis.
     pub mode: DatabaseMode,
     /// What selectors are matched against.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// TLS towards the backend.
     pub tls: DatabaseTls,
     /// Login to the backend.

@@ -16,7 +16,9 @@ mod decision;
 mod document;
 mod duration;
 mod expression;
+mod filter;
 mod key;
+mod labels;
 #[cfg(test)]
 mod naive;
 mod options;
@@ -44,6 +46,7 @@ pub use document::{
 };
 pub use duration::parse_duration;
 pub use key::KeyRules;
+pub use labels::Labels;
 pub use options::{
     AuditedParameters, AuditedStatements, ClusterSettings, CreateDbUserMode, DeviceTrust, LockMode, OnAccessChange,
     SESSION_TTL_MAX, SessionMfa, SessionOptions, SessionRecording, StatementAudit,

@@ -20,6 +20,9 @@ pub struct Permit {
     pub(crate) rules: Vec<Arc<str>>,
     pub(crate) commands: CommandRules,
     pub(crate) keys: Option<KeyRules>,
+    pub(crate) checks_names: bool,
+    pub(crate) mfa_verified: bool,
+    pub(crate) device_trusted: bool,
 }
 
 impl Permit {
@@ -33,9 +36,15 @@ impl Permit {
         &self.db_user
     }
 
-    /// The database name to connect to; on PostgreSQL never empty.
+    /// The database name to connect to; never empty on PostgreSQL (the user's name) and Redis (`0`).
     pub fn db_name(&self) -> &str {
         &self.db_name
+    }
+
+    /// Whether `db_names` limits the session. Where it does not, any name may be changed to; where it does,
+    /// [`Principal::reauthorize`](crate::Principal::reauthorize) says.
+    pub fn checks_names(&self) -> bool {
+        self.checks_names
     }
 
     /// The combined options of the principal's roles.

@@ -8,9 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-/// One line of the audit log.
+/// One event of the audit log.
 #[derive(Clone, Debug)]
 pub struct Record(pub Value);
 
@@ -94,37 +94,81 @@ pub fn commands(records: &[Record]) -> Vec<Command> {
     records.iter().filter(is_command).map(join).collect()
 }
 
-/// The events of one line: a statement's line may hold the steps before it and its result too. What they have in common
-/// they all have; a line's events share its sequence number.
-fn events(line: Value) -> Vec<Record> {
-    let mut events = Vec::new();
-    let mut step = |code: &str, ei: &Value, more: &[(&str, &Value)]| {
-        if ei.is_u64() {
-            let mut event = line.clone();
-            event["code"] = code.into();
-            event["ei"] = ei.clone();
-            more.iter().for_each(|(key, value)| event[*key] = (*value).clone());
-            events.push(Record(event));
-        }
+/// Members that a statement's line and those of its steps and result have in common.
+const SHARED: [&str; 17] = [
+    "v",
+    "seq",
+    "time",
+    "uid",
+    "cluster_name",
+    "server_id",
+    "worker",
+    "sid",
+    "user",
+    "user_kind",
+    "access_requests",
+    "db_service",
+    "db_protocol",
+    "db_uri",
+    "db_user",
+    "db_name",
+    "addr.remote",
+];
+
+/// One record for each event: a line that joins a statement with its steps and its result is taken apart again. What was
+/// joined has the sequence number of its line.
+fn apart(line: Value) -> Vec<Record> {
+    let Value::Object(mut line) = line else { return Vec::new() };
+    let shared: Map<String, Value> =
+        line.iter().filter(|(name, _)| SHARED.contains(&name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect();
+    let with = |event: &str, code: &str, ei: Value, members: Vec<(&str, Value)>| {
+        let mut all = shared.clone();
+        all.insert("event".to_owned(), event.into());
+        all.insert("code".to_owned(), code.into());
+        all.insert("ei".to_owned(), ei);
+        all.extend(members.into_iter().filter(|(_, v)| !v.is_null()).map(|(n, v)| (n.to_owned(), v)));
+        Record(Value::Object(all))
     };
-    step("TPG00I", &line["parse_ei"], &[("query", &line["db_query"])]);
-    step("TPG01I", &line["bind_ei"], &[("parameters", &line["db_query_parameters"])]);
-    let mut statement = line.clone();
-    let result = statement.as_object_mut().and_then(|s| s.remove("result"));
-    events.push(Record(statement));
-    if let Some(Value::Object(result)) = result {
-        let common = ["seq", "time", "sid", "user", "db_service", "db_user", "db_name"];
-        let mut event: serde_json::Map<String, Value> =
-            common.iter().filter_map(|key| Some(((*key).to_owned(), line.get(*key)?.clone()))).collect();
-        event.extend([("code".into(), "TDB10I".into()), ("event".into(), "db.session.result".into())]);
-        event.insert("query_ei".into(), line["ei"].clone());
-        event.extend(result);
-        events.push(Record(Value::Object(event)));
+    let mut records = Vec::new();
+    let get = |line: &Map<String, Value>, name: &str| line.get(name).cloned().unwrap_or(Value::Null);
+    if let Some(ei) = line.remove("parse_ei") {
+        let mut members = vec![("statement_name", get(&line, "statement_name")), ("query", get(&line, "db_query"))];
+        members.extend(
+            ["encoding", "query_type", "truncated", "query_bytes", "query_sha256", "masked"]
+                .map(|n| (n, get(&line, n))),
+        );
+        records.push(with("db.session.postgres.statements.parse", "TPG00I", ei, members));
     }
-    events
+    if let Some(ei) = line.remove("bind_ei") {
+        let members = vec![
+            ("statement_name", line.remove("statement_name").unwrap_or(Value::Null)),
+            ("portal_name", get(&line, "portal_name")),
+            ("parameters", get(&line, "db_query_parameters")),
+        ];
+        records.push(with("db.session.postgres.statements.bind", "TPG01I", ei, members));
+    }
+    let result = line.remove("result");
+    let ei = get(&line, "ei");
+    let first = line.get("query_ei").and_then(Value::as_u64);
+    match line.remove("query_count").and_then(|count| Some(first?..first? + count.as_u64()?)) {
+        Some(statements) => records.extend(statements.map(|ei| {
+            line.insert("query_ei".to_owned(), ei.into());
+            Record(Value::Object(line.clone()))
+        })),
+        None => records.push(Record(Value::Object(line))),
+    }
+    if let Some(Value::Object(mut result)) = result {
+        let own = result.remove("ei").unwrap_or(Value::Null);
+        let mut record = with("db.session.result", "TDB10I", own, vec![("query_ei", ei)]);
+        if let Value::Object(members) = &mut record.0 {
+            members.extend(result);
+        }
+        records.push(record);
+    }
+    records
 }
 
-/// All events with a sequence number under `directory`, in order. Ring files and checkpoints are passed over; a torn
+/// All records with a sequence number under `directory`, in order. Ring files and checkpoints are passed over; a torn
 /// last line, as a running writer may leave it, too.
 pub fn read(directory: &Path) -> Vec<Record> {
     let mut records = Vec::new();
@@ -140,7 +184,7 @@ pub fn read(directory: &Path) -> Vec<Record> {
             if let Ok(value) = serde_json::from_slice::<Value>(&line)
                 && value["seq"].is_u64()
             {
-                records.extend(events(value));
+                records.extend(apart(value));
             }
             line.clear();
         }

@@ -98,7 +98,7 @@ fn a_line_with_a_result_is_two_events_and_a_run_has_an_outcome_each() {
         "{\"seq\":5,\"code\":\"TDB10I\",\"sid\":\"s\",\"ei\":5,\"query_ei\":2,\"query_count\":2,\"success\":true}\n";
     std::fs::write(directory.path().join("0.jsonl"), joined + &command(2, "") + &command(3, "") + run).expect("write");
     let records = audit_log::read(directory.path());
-    assert_eq!(records.len(), 5);
+    assert_eq!(records.len(), 6);
     let outcomes: Vec<_> = audit_log::commands(&records).into_iter().map(|c| (c.success, c.error)).collect();
     assert_eq!(outcomes, [(Some(false), "no".into()), (Some(true), "".into()), (Some(true), "".into())]);
 }

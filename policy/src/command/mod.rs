@@ -5,7 +5,6 @@ mod rules;
 mod set;
 
 pub(crate) use entry::{Entry, EntryError};
-pub(crate) use rules::RoleCommands;
 pub use rules::{Clause, CommandRules, Verdict};
 pub use set::CommandSet;
 

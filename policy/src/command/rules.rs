@@ -27,16 +27,6 @@ struct Lists {
     fingerprint: u64,
 }
 
-/// What a role says about commands, as [`CommandRules::merge`] takes it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RoleCommands<'r> {
-    pub(crate) role: &'r Arc<str>,
-    /// Whether the role matches the connection; only then its `allow` counts.
-    pub(crate) matches: bool,
-    pub(crate) allow: Option<&'r [Entry]>,
-    pub(crate) deny: &'r [Entry],
-}
-
 /// The answer for one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict<'r> {
@@ -111,26 +101,31 @@ impl CommandRules {
         self.0.everything && !self.0.denied.iter().any(|(entry, _)| entry.is_wildcard())
     }
 
-    /// Puts together what all roles of a principal say.
-    pub(crate) fn merge<'r>(roles: impl Iterator<Item = RoleCommands<'r>> + Clone) -> Self {
-        let plain = |role: RoleCommands<'_>| role.deny.is_empty() && !(role.matches && role.allow.is_some());
-        if roles.clone().all(plain) && roles.clone().any(|role| role.matches) {
+    /// Puts together what the matching roles allow, an absent list being everything known, and what all roles deny.
+    pub(crate) fn merge<'r>(
+        matching: impl Iterator<Item = (&'r Arc<str>, Option<&'r [Entry]>)> + Clone,
+        all: impl Iterator<Item = (&'r Arc<str>, &'r [Entry])> + Clone,
+    ) -> Self {
+        let mut open = matching.clone();
+        if open.next().is_some_and(|(_, first)| first.is_none())
+            && open.all(|(_, list)| list.is_none())
+            && all.clone().all(|(_, list)| list.is_empty())
+        {
             return Self::default();
         }
         let (mut known, mut everything) = (false, false);
-        let (mut granted, mut denied, mut listing) = (Vec::new(), Vec::new(), Vec::new());
-        for role in roles {
-            denied.extend(role.deny.iter().map(|entry| (entry.clone(), Arc::clone(role.role))));
-            match role.allow.filter(|_| role.matches) {
-                None => known |= role.matches,
-                Some(entries) => {
-                    listing.push(Arc::clone(role.role));
-                    everything |= entries.iter().any(Entry::is_wildcard);
-                    granted.extend(entries.iter().filter(|entry| !entry.is_wildcard()).cloned());
-                }
-            }
+        let (mut granted, mut listing) = (Vec::new(), Vec::new());
+        for (role, list) in matching {
+            let Some(entries) = list else {
+                known = true;
+                continue;
+            };
+            listing.push(Arc::clone(role));
+            everything |= entries.iter().any(Entry::is_wildcard);
+            granted.extend(entries.iter().filter(|entry| !entry.is_wildcard()).cloned());
         }
-        Self::new(known, everything, granted, denied, listing)
+        let denied = all.flat_map(|(role, list)| list.iter().map(|entry| (entry.clone(), Arc::clone(role))));
+        Self::new(known, everything, granted, denied.collect(), listing)
     }
 
     fn new(
@@ -211,22 +206,19 @@ impl fmt::Display for Clause<'_> {
 mod tests {
     use super::*;
 
-    /// Roles as (matches, allow, deny), judged together.
-    fn rules(roles: &[(bool, Option<&[&str]>, &[&str])]) -> CommandRules {
+    /// Whether it matches the connection, its allow list and its deny list.
+    type Role<'r> = (bool, Option<&'r [&'r str]>, &'r [&'r str]);
+
+    fn rules(roles: &[Role<'_>]) -> CommandRules {
         let entries = |list: &[&str]| list.iter().map(|text| Entry::new(text)).collect::<Vec<_>>();
-        let named: Vec<(Arc<str>, bool, Option<Vec<Entry>>, Vec<Entry>)> = roles
-            .iter()
-            .enumerate()
-            .map(|(at, (matches, allow, deny))| {
-                (format!("role-{at}").into(), *matches, allow.map(entries), entries(deny))
-            })
-            .collect();
-        CommandRules::merge(named.iter().map(|(role, matches, allow, deny)| RoleCommands {
-            role,
-            matches: *matches,
-            allow: allow.as_deref(),
-            deny,
-        }))
+        let names: Vec<Arc<str>> = (0..roles.len()).map(|at| format!("role-{at}").into()).collect();
+        let allow: Vec<_> = roles.iter().map(|(_, allow, _)| allow.map(entries)).collect();
+        let deny: Vec<_> = roles.iter().map(|(.., deny)| entries(deny)).collect();
+        let matching = (0..roles.len()).filter(|at| roles[*at].0);
+        CommandRules::merge(
+            matching.map(|at| (&names[at], allow[at].as_deref())),
+            names.iter().zip(deny.iter().map(Vec::as_slice)),
+        )
     }
 
     fn allowing(allow: &[&str]) -> CommandRules {

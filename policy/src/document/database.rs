@@ -128,7 +128,7 @@ pub(super) fn read(root: &Fields<'_>) -> Option<DatabaseSpec> {
         protocol,
         uri,
         mode,
-        labels: metadata.labels.clone(),
+        labels: metadata.labels.clone().into_iter().collect(),
         tls,
         auth,
         limits,

@@ -274,7 +274,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 40_000, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 90_000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn answers_as_the_naive_matcher(glob in r"[ab\-\]\^\[\\*?]{0,8}", key in r"[ab\-\]\^\\]{0,6}") {

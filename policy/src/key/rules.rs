@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::KeyGlob;
 
 /// The globs of one connection's roles. A clone is a counter.
-#[derive(Clone, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct KeyRules(Arc<[KeyGlob]>);
 
 impl KeyRules {
@@ -31,14 +31,6 @@ impl KeyRules {
         Some(Self(globs.into()))
     }
 }
-
-impl PartialEq for KeyRules {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
-    }
-}
-
-impl Eq for KeyRules {}
 
 impl fmt::Debug for KeyRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

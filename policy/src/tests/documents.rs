@@ -217,7 +217,7 @@ fn reads_databases_of_the_configuration_file() {
     });
     let document = DatabaseDocument::from_config(&entry).unwrap();
     let database = document.database();
-    assert_eq!(database.labels["env"], "production");
+    assert_eq!(database.labels.get("env"), Some("production"));
     assert_eq!(database.tls.ca_cert_file.as_deref(), Some(std::path::Path::new("/etc/ringgate/db-ca.pem")));
     assert_eq!(database.tls.server_name, None);
     let error = DatabaseDocument::from_config(&json!({ "name": "d", "protocl": "postgres", "uri": "h" })).unwrap_err();

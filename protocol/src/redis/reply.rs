@@ -36,13 +36,15 @@ pub(super) enum Garbled {
 #[inline]
 pub(super) fn element(input: &[u8], searched: &mut usize) -> Result<Element, Garbled> {
     let kind = input.first().copied().unwrap_or_default();
+    if !is_kind(kind) {
+        return Err(if matches!(kind, b';' | b'.') { Garbled::Streamed } else { Garbled::Malformed });
+    }
     let is_text = matches!(kind, b'+' | b'-' | b'(');
     let bound = if is_text { LINE_MAX } else { HEAD_MAX };
     let seen = input.get(..input.len().min(bound)).unwrap_or_default();
     let Some(end) = memchr::memchr(b'\r', seen.get(*searched..).unwrap_or_default()).map(|end| end + *searched) else {
         *searched = seen.len();
         return match is_text {
-            _ if !is_kind(kind) => Err(Garbled::Malformed),
             _ if seen.len() < bound => Ok(Element::Partial),
             true => Ok(Element::LongLine),
             false => Err(Garbled::Malformed),
@@ -80,7 +82,6 @@ pub(super) fn element(input: &[u8], searched: &mut usize) -> Result<Element, Gar
         b'%' => Ok(Element::Whole { len: head, inner: count(ELEMENTS_MAX)?.ok_or(Garbled::Malformed)? * 2 }),
         // What it describes follows it.
         b'|' => Ok(Element::Whole { len: head, inner: count(ELEMENTS_MAX)?.ok_or(Garbled::Malformed)? * 2 + 1 }),
-        b';' | b'.' => Err(Garbled::Streamed),
         _ => Err(Garbled::Malformed),
     }
 }
@@ -140,6 +141,9 @@ pub(super) struct Progress {
     pub(super) in_line: bool,
     /// Of the element at the front, without a line end.
     pub(super) searched: usize,
+    /// Bytes that end a body whose rest was let pass before it was there. So a reply has ended only when its last
+    /// byte was seen.
+    pub(super) tail: u8,
 }
 
 impl Progress {
@@ -151,6 +155,12 @@ impl Progress {
             else {
                 break;
             };
+            if self.tail > 0 {
+                at += 1;
+                self.tail -= 1;
+                self.left -= u64::from(self.tail == 0);
+                continue;
+            }
             if self.in_line {
                 let Some(end) = memchr::memchr(b'\n', rest) else { return Ok(input.len() as u64) };
                 at += end as u64 + 1;
@@ -158,11 +168,20 @@ impl Progress {
                 self.left -= 1;
                 continue;
             }
-            match element(rest, &mut self.searched)? {
+            let element = match element(rest, &mut self.searched) {
+                // What is well-formed before it passes first.
+                Err(_) if at > 0 => break,
+                element => element?,
+            };
+            match element {
                 Element::Partial => break,
                 Element::LongLine => {
                     self.searched = 0;
                     self.in_line = true;
+                }
+                Element::Whole { len, inner: 0 } if len > rest.len() as u64 => {
+                    at += len - 2;
+                    self.tail = 2;
                 }
                 Element::Whole { len, inner } => {
                     at += len;

@@ -64,7 +64,16 @@ const fn garbled(garbled: Garbled) -> Fault {
 }
 
 impl RedisMachine {
+    #[inline]
     pub(super) fn decide_server(&mut self, input: &[u8], out: &mut Outbox) -> Result<Decision, Fault> {
+        match self.look(input, out) {
+            // What is well-formed before it passes first.
+            Err(_) if self.decided > 0 => Ok(self.pass()),
+            decision => decision,
+        }
+    }
+
+    fn look(&mut self, input: &[u8], out: &mut Outbox) -> Result<Decision, Fault> {
         loop {
             if self.progress.left > 0 {
                 let Some(rest) = self.rest(input) else { return Ok(self.pass()) };
@@ -172,6 +181,10 @@ impl RedisMachine {
         if self.decided > 0 {
             return Ok(self.pass());
         }
+        let expected = if kind == Some(Kind::Own) { b'+' } else { b'-' };
+        if rest.first() != Some(&expected) {
+            return Err(fault(Side::Backend, FaultKind::Unavailable, "the database refused a command of the gateway"));
+        }
         let len = match reply::element(rest, &mut self.progress.searched).map_err(garbled)? {
             Element::Whole { len, inner: 0 } if len <= rest.len() as u64 => len,
             Element::Whole { .. } | Element::LongLine => {
@@ -183,10 +196,6 @@ impl RedisMachine {
             }
             Element::Partial => return Ok(Decision::Need(rest.len() + 1)),
         };
-        let expected = if kind == Some(Kind::Own) { b'+' } else { b'-' };
-        if rest.first() != Some(&expected) {
-            return Err(fault(Side::Backend, FaultKind::Unavailable, "the database refused a command of the gateway"));
-        }
         if kind == Some(Kind::StandIn)
             && let Some(answer) = self.answers.pop_front()
         {
@@ -239,10 +248,11 @@ impl RedisMachine {
         let line = input.get(text.0..text.1).unwrap_or_default();
         let word = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
         let is_code = word > 0 && line.iter().take(word).all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        let end = text.0 + unquoted(line);
         let (code, message) = if is_code {
-            (Words::At(text.0, text.0 + word), Words::At((text.0 + word + 1).min(text.1), text.1))
+            (Words::At(text.0, text.0 + word), Words::At((text.0 + word + 1).min(end), end))
         } else {
-            (Words::Own(""), Words::At(text.0, text.1))
+            (Words::Own(""), Words::At(text.0, end))
         };
         Ok(Some(Decision::Outcome(Settled { ticket, success: false, skipped: false, code, message })))
     }
@@ -349,4 +359,10 @@ fn pushed(rest: &[u8]) -> Result<Pushed, Fault> {
         Some(total) => Pushed::Confirmation { channel, begun, total, len },
         None => Pushed::Other,
     })
+}
+
+/// Where an error's text begins to quote what the client sent: values and secrets stand there, and records have neither.
+fn unquoted(line: &[u8]) -> usize {
+    let quote = line.windows(2).position(|pair| pair[0] == b' ' && matches!(pair[1], b'\'' | b'"' | b'`'));
+    quote.unwrap_or(line.len())
 }

@@ -5,4 +5,4 @@ mod connect;
 pub mod learned;
 pub mod prepare;
 
-pub use connect::{Endpoint, connect};
+pub use connect::{ConnectError, Endpoint, connect};

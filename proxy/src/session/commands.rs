@@ -91,7 +91,7 @@ impl Judge {
             known.clear();
         }
         let permitted = known.entry(rules.clone()).or_insert_with(|| compile(&rules)).clone();
-        let enforces_names = permit.options().enforce_db_names;
+        let enforces_names = permit.checks_names();
         Judge { rules, permitted, keys: permit.key_rules().cloned(), enforces_names }
     }
 

@@ -1,6 +1,7 @@
 //! Connect: the database is reached, verified and signed in to with the gateway's own credential. Then the pump.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use ringgate_policy::{AuditedParameters, AuditedStatements};
 use ringgate_protocol::{Limits, Protocol, RefusalKind, SessionKey};
@@ -11,11 +12,15 @@ use super::link::Link;
 use super::pump::Pump;
 use super::rule::Rules;
 use super::{Ended, Place, Session, cancel};
-use crate::backend::{self, Endpoint};
+use crate::backend::prepare::PrepareError;
+use crate::backend::{self, ConnectError, Endpoint};
 use crate::metrics::{Reject, Served};
 use crate::plane::SessionPlace;
 use crate::settings::{ArgumentDetail, ParameterDetail};
 use crate::worker::{Control, Core};
+
+/// How often a session that is being connected looks whether the gateway shuts down.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Both sides are connected.
 pub struct Connected<P: Protocol> {
@@ -43,7 +48,8 @@ impl<P: Protocol> Session<Permitted<P>> {
         let opening = &self.state.identified.secured.opening;
         let endpoint =
             Endpoint { port: self.client.stream.local_port().unwrap_or(P::PORT), tls: self.client.tls.is_some() };
-        let reached = backend::connect::<P>(&self.core, opening, permit, endpoint).await;
+        let connecting = backend::connect::<P>(&self.core, opening, permit, endpoint);
+        let reached = unless_drained(&self.core, connecting).await;
         let (login, backend, route) = match reached {
             Ok(reached) => reached,
             Err(error) => {
@@ -109,6 +115,23 @@ impl<P: Protocol> Session<Permitted<P>> {
             Some(AuditedParameters::Full) | None => ArgumentDetail::Full,
         };
         self.core.plane.settings.arguments.min(most)
+    }
+}
+
+/// What `reaching` comes to, or its end when the gateway begins to shut down: a session that has not begun has no
+/// statement to wait for.
+pub(super) async fn unless_drained<T>(
+    core: &Core,
+    reaching: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    let mut reaching = Box::pin(reaching);
+    loop {
+        if core.plane.is_draining() {
+            return Err(PrepareError::Stopped.into());
+        }
+        if let Some(reached) = crate::net::within(LOOK, reaching.as_mut()).await {
+            return reached;
+        }
     }
 }
 

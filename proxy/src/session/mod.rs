@@ -11,6 +11,7 @@ mod close;
 mod commands;
 mod connect;
 mod identify;
+mod lane;
 pub mod link;
 mod parameters;
 pub mod port;
@@ -169,6 +170,5 @@ pub fn describe(control: &Control, core: &Core) -> serde_json::Value {
         "addr_remote": about.peer,
         "statements": control.statements.get(),
         "idle_ms": core.now_ms().saturating_sub(control.active_ms.get()),
-        "resting": control.resting.get(),
     })
 }

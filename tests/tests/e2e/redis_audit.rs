@@ -113,7 +113,7 @@ fn a_transaction_is_recorded_command_by_command(driver: Driver) {
     let mut session = Session::login(&db);
     session.pipeline(&["MULTI", "SET done 1", "EXEC", "MULTI", "SET undone 1", "FLUSHALL", "EXEC"]);
     let aborted = gateway.command_record("EXEC", |c| c.success == Some(false));
-    assert!(aborted.error.contains("EXECABORT"), "{aborted:?}");
+    assert!(aborted.error.contains("discarded"), "{aborted:?}");
     let commands = gateway.audit_until("the session's seven commands", |records| {
         let found: Vec<Command> =
             audit_log::commands(records).into_iter().filter(|c| c.sid == aborted.sid && c.success.is_some()).collect();
@@ -152,7 +152,7 @@ fn search_and_tail_show_commands(driver: Driver) {
     Session::login(&db).pipeline(&["SET searched 1", "LPUSH searched x"]);
     gateway.command_record("LPUSH", |c| c.success == Some(false));
     let said = gateway.cli(&["audit", "search", "--db", SERVICE]).ok();
-    for text in ["SET", "LPUSH", "searched", "WRONGTYPE"] {
+    for text in ["SET searched", "LPUSH searched", "failed"] {
         assert!(said.contains(text), "no {text} in {said}");
     }
     let tail = gateway.cli(&["audit", "tail", "--no-follow", "--lines", "10"]).ok();

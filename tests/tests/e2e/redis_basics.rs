@@ -23,7 +23,7 @@ on_both_drivers!(
     both_protocols_are_served_side_by_side,
     a_second_start_goes_on_with_redis,
     a_refused_connection_is_visible_in_redis_cli,
-    a_refused_user_is_visible_in_redis_cli,
+    a_refused_user_is_told_so_by_the_command_line,
     a_plain_client_is_refused,
 );
 
@@ -147,10 +147,12 @@ fn a_refused_connection_is_visible_in_redis_cli(driver: Driver) {
     gateway.finish();
 }
 
-fn a_refused_user_is_visible_in_redis_cli(driver: Driver) {
+fn a_refused_user_is_told_so_by_the_command_line(driver: Driver) {
     let (_server, gateway, _db) = super::cached(driver);
-    let said = gateway.cli(&["db", "connect", SERVICE, "--db-user", "nobody-knows-me", "--", "PING"]);
-    assert!(said.code != 0 && said.stderr.contains("denied"), "{said:?}");
+    gateway.deny("    db_users: [stranger]\n");
+    let connect = || gateway.cli(&["db", "connect", SERVICE, "--db-user", "stranger", "--", "PING"]);
+    wait::until_true("the role to take effect", wait::SOON, || connect().stderr.contains("denied"));
+    assert!(connect().code != 0, "{:?}", connect());
     gateway.finish();
 }
 

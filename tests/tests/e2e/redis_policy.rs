@@ -52,6 +52,8 @@ fn a_denied_name_is_denied_however_it_is_written(driver: Driver) {
     let (server, gateway, db) = super::cached(driver);
     gateway.deny("    db_commands: [flushall, Get]\n");
     in_force(&db, "FLUSHALL", is_noperm);
+    // The first tries ran.
+    server.say("CONFIG RESETSTAT");
     table(
         &db,
         &["GETRANGE k 0 1", "getex k", "MGET k", "FLUSHDB"],
@@ -164,7 +166,7 @@ fn a_role_for_reading_cannot_write_or_run_scripts(driver: Driver) {
         "#!lua name=lib\nredis.register_function('change', function() return redis.call('SET', 'k', 'x') end)";
     server.session().ask(&["FUNCTION", "LOAD", library]);
     gateway.permit("    db_commands: ['@read', '@connection']\n", "");
-    in_force(&db, "SET k w", is_noperm);
+    in_force(&db, "SET probe w", is_noperm);
     let evalsha = format!("EVALSHA {sha} 0");
     let evalsha_ro = format!("EVALSHA_RO {sha} 0");
     table(
@@ -332,6 +334,8 @@ fn a_command_whose_keys_cannot_be_told_is_refused_where_keys_are_limited(driver:
 fn a_redis_role_takes_effect_within_a_second(driver: Driver) {
     let (_server, gateway, db) = super::cached(driver);
     let mut live = Session::login(&db);
+    // Policy is asked with the first command.
+    assert_eq!(live.say("ECHO in"), "in".into());
     gateway.deny("    db_commands: [GET]\n");
     let created = Instant::now();
     in_force(&db, "GET k", is_noperm);

@@ -75,7 +75,7 @@ impl Front {
     /// Receives more, waiting for it.
     pub(super) async fn fill(&self) -> Result<(), Lost> {
         while !self.try_fill()? {
-            self.stream.readable().await.map_err(|_| Lost)?;
+            self.stream.readable().await;
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Front {
             let mut rest = bytes.as_slice();
             while !rest.is_empty() {
                 match self.stream.send_now(rest).map_err(|_| Lost)? {
-                    0 => self.stream.writable().await.map_err(|_| Lost)?,
+                    0 => self.stream.writable().await,
                     sent => rest = &rest[sent..],
                 }
             }

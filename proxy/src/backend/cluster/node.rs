@@ -145,7 +145,7 @@ impl Node {
     async fn send_raw(&self, mut bytes: &[u8]) -> Result<(), Lost> {
         while !bytes.is_empty() {
             match self.stream.send_now(bytes).map_err(|_| Lost)? {
-                0 => within(self.stall, self.stream.writable()).await.ok_or(Lost)?.map_err(|_| Lost)?,
+                0 => within(self.stall, self.stream.writable()).await.ok_or(Lost)?,
                 sent => bytes = &bytes[sent..],
             }
         }
@@ -204,7 +204,7 @@ impl Node {
     /// Waits until more has arrived.
     pub(super) async fn fill(&self) -> Result<(), Lost> {
         while !self.try_fill()? {
-            self.stream.readable().await.map_err(|_| Lost)?;
+            self.stream.readable().await;
         }
         Ok(())
     }
