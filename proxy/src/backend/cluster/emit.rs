@@ -10,8 +10,10 @@ use super::entry::{Entry, Sent};
 use super::node::{Head, Lost, Node};
 use super::router::Router;
 
-/// How often one command is sent again because its slot has moved.
-const REDIRECTS_MAX: usize = 5;
+/// How often one command is sent again because its slot has moved, and how often of that without a pause: while a slot
+/// moves its nodes may send a client to and fro.
+const REDIRECTS_MAX: usize = 50;
+const REDIRECTS_AT_ONCE: usize = 4;
 /// How often, and how far apart, while the keys of its slot are on their way.
 const TRIES_MAX: usize = 50;
 const TRY_AFTER: Duration = Duration::from_millis(20);
@@ -150,6 +152,9 @@ impl Router {
                 }
             };
             redirects += 1;
+            if redirects > REDIRECTS_AT_ONCE + 2 * tries {
+                crate::net::sleep(TRY_AFTER).await;
+            }
             let Some(command) = sent.command.as_ref().filter(|_| redirects <= REDIRECTS_MAX + 2 * tries) else {
                 return Err(MOVED.to_vec());
             };
