@@ -139,3 +139,91 @@ fn joins(head: &Head, body: &Cursor<'_>) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use crate::encode;
+    use crate::event::{Event, NoParameters, SessionFacts, SessionSlot, Stamp, Statement};
+    use crate::options::Options;
+    use crate::ring::{self, Map};
+    use crate::verify::{Verdict, verify};
+
+    fn result(query_ei: u32) -> Event<'static> {
+        let (code, error) = (&b""[..], &b""[..]);
+        let (success, rows, duration_us, copy_bytes, query_sha256, skipped) = (true, Some(1), 5, 0, None, false);
+        Event::Result { query_ei, success, rows, duration_us, code, error, copy_bytes, query_sha256, skipped }
+    }
+
+    /// Two sessions, one inside the other: their slots and what they record.
+    fn script() -> Vec<(u32, Event<'static>)> {
+        let st = Statement { text: b"select 1", full_bytes: 8, sha256: None, query_type: "SELECT" };
+        let none = &NoParameters;
+        let query = Event::Query { statement: st, parameters: none, error: "" };
+        let command =
+            Event::Command { name: b"GET", keys: none, arguments: 1, argument_bytes: 3, values: none, error: "" };
+        vec![
+            (0, Event::Parse { name: b"", statement: st }),
+            (0, Event::Bind { name: b"", portal: b"", parameters: none }),
+            (0, Event::Execute { portal: b"", statement: st, parameters: none }),
+            (1, query),
+            (1, command),
+            (1, command),
+            (1, result(0)),
+            (0, result(2)),
+            (1, command),
+            (1, Event::Results { first_ei: 1, count: 2, duration_us: 9 }),
+            (0, query),
+            (1, Event::Results { first_ei: 4, count: 1, duration_us: 9 }),
+            (0, result(4)),
+        ]
+    }
+
+    #[test]
+    fn a_process_that_ends_after_any_record_leaves_each_of_them_once_and_joins_no_other_sessions_result() {
+        let script = script();
+        for cut in 0..=script.len() {
+            let dir = tempfile::tempdir().unwrap();
+            let rings = dir.path().join("rings");
+            std::fs::create_dir(&rings).unwrap();
+            // Two rings of processes before, whose sessions have the same slots.
+            for (id, cut) in [(5, cut), (6, script.len())] {
+                let map = Map::create(&rings.join(format!("{id}.ring")), id, 64 << 10, 1, 42).unwrap();
+                let mut ring = ring::producer(&map);
+                for slot in 0..2 {
+                    let sid = uuid::Uuid::from_u64_pair(id, slot.into());
+                    let facts = SessionFacts { sid, user: "alice", ..SessionFacts::default() };
+                    ring.write(encode::open_size(&facts), u64::MAX, |at| encode::write_open(slot, &facts, at)).unwrap();
+                }
+                let mut next = [0; 2];
+                for (slot, event) in &script[..cut] {
+                    let ei = &mut next[*slot as usize];
+                    let stamp = Stamp { session: Some(SessionSlot(*slot)), ei: *ei, time_us: 1 };
+                    ring.write(encode::size(event), u64::MAX, |at| encode::write(stamp, event, at)).unwrap();
+                    *ei += 1;
+                }
+            }
+            let (_p, _c, handle) = crate::start(Options::new(dir.path()), 1, Vec::new()).unwrap();
+            assert!(handle.flush());
+            handle.shutdown();
+            assert_eq!(verify(dir.path(), None, None, &mut |_| {}).unwrap().verdict, Verdict::Ok);
+            let mut seen = std::collections::BTreeSet::new();
+            for (_, path) in crate::segment::list(dir.path()).unwrap() {
+                for line in std::fs::read_to_string(path).unwrap().lines().filter(|l| l.contains("\"sid\":")) {
+                    let line: Value = serde_json::from_str(line).unwrap();
+                    let sid = line["sid"].as_str().unwrap().to_owned();
+                    for ei in [&line["parse_ei"], &line["bind_ei"], &line["ei"]].into_iter().filter_map(Value::as_u64) {
+                        assert!(seen.insert((sid.clone(), ei)), "{line}");
+                    }
+                    if let Some(ei) = line["result"]["ei"].as_u64() {
+                        assert!(ei > line["ei"].as_u64().unwrap());
+                        // The two commands of one run have the same.
+                        seen.insert((sid, ei));
+                    }
+                }
+            }
+            assert_eq!(seen.len(), cut + script.len(), "{cut}: {seen:?}");
+        }
+    }
+}

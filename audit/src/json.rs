@@ -29,7 +29,7 @@ fn plain(text: &[u8]) -> usize {
     let special = |b: &u8| (*b < 0x20) | (*b == b'"') | (*b == b'\\') | (*b == 0x7f);
     let blocks = text.chunks_exact(16).take_while(|block| !block.iter().fold(false, |any, b| any | special(b)));
     let from = blocks.count() * 16;
-    text[from..].iter().position(|b| special(b)).map_or(text.len(), |i| from + i)
+    text[from..].iter().position(special).map_or(text.len(), |i| from + i)
 }
 
 /// Appends a JSON string.

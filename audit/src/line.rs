@@ -141,7 +141,7 @@ impl Lines {
         session: u32,
         outcome: &Outcome<'_>,
     ) {
-        let mut session = sessions.get_mut(&session);
+        let session = sessions.get_mut(&session);
         let naming = fixed!("db.session.result", "TDB10I");
         self.envelope(out, &naming, outcome.ei, outcome.time_us, origin);
         facts(out, session.as_deref());
@@ -150,7 +150,7 @@ impl Lines {
         if outcome.count != 1 {
             f.number(key!("query_count"), u64::from(outcome.count));
         }
-        came_of(&mut f, outcome, outcome.first, session.as_deref_mut());
+        came_of(&mut f, outcome, outcome.first, session);
         out.extend_from_slice(b"}\n");
     }
 

@@ -24,7 +24,7 @@ pub const SYNC_BUCKETS_US: [u64; 8] = [100, 500, 1_000, 5_000, 20_000, 100_000, 
 /// Counters of a running log.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    /// Lines on disk, without batch and header lines.
+    /// Lines on disk, without batch and header lines. A line may hold several records.
     pub events: u64,
     /// Records on disk: what producers recorded since start. A line holds one or more of them.
     pub records: u64,

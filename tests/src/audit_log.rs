@@ -190,7 +190,24 @@ pub fn read(directory: &Path) -> Vec<Record> {
         }
     }
     records.sort_by_key(Record::sequence);
-    records
+    in_order_of_their_index(records)
+}
+
+/// Puts the events of each session, in the places that they have together, in the order of their `ei`: of two statements
+/// sent at once, the second comes before the result that the first one's line holds.
+fn in_order_of_their_index(records: Vec<Record>) -> Vec<Record> {
+    let mut sessions: HashMap<String, Vec<Record>> = HashMap::new();
+    let places: Vec<String> = records.iter().map(|record| record.text("sid").to_owned()).collect();
+    for record in records {
+        sessions.entry(record.text("sid").to_owned()).or_default().push(record);
+    }
+    for (sid, events) in &mut sessions {
+        if !sid.is_empty() {
+            events.sort_by_key(|event| event["ei"].as_u64());
+        }
+        events.reverse();
+    }
+    places.iter().filter_map(|sid| sessions.get_mut(sid)?.pop()).collect()
 }
 
 /// All regular files under `directory`, sorted.

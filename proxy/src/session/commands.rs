@@ -399,3 +399,44 @@ impl event::Parameters for ValueList<'_> {
         self.0.values().for_each(|value| each(text(value)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> CommandId {
+        let at = builtin().iter().position(|known| known.name == name).expect("a command of the table");
+        CommandId(u16::try_from(at).expect("a small table"))
+    }
+
+    #[test]
+    fn rules_that_say_nothing_permit_what_needs_no_right() {
+        let bits = compile(&CommandRules::default());
+        for (name, permitted) in
+            [("GET", true), ("CONFIG|SET", true), ("FLUSHALL", true), ("MONITOR", false), ("MIGRATE", false)]
+        {
+            assert_eq!(has(&bits, id(name)), permitted, "{name}");
+        }
+        assert!(!has(&bits, CommandId(u16::MAX)));
+    }
+
+    #[test]
+    fn a_command_has_all_its_categories_in_the_question_to_policy() {
+        let get = &builtin()[usize::from(id("GET").0)];
+        facts(get.name, get.categories, true, get.right, |facts| {
+            assert_eq!((facts.name, facts.sub), ("GET", None));
+            assert!(facts.classes.contains(&"read") && facts.classes.contains(&"string"), "{:?}", facts.classes);
+        });
+        facts("CONFIG|SET", Categories::NONE, true, None, |facts| {
+            assert_eq!((facts.name, facts.sub), ("CONFIG", Some("SET")));
+            assert!(facts.classes.is_empty());
+        });
+    }
+
+    #[test]
+    fn what_changes_the_mode_or_the_database_is_looked_at_closer() {
+        for (name, closer) in [("SUBSCRIBE", true), ("SELECT", true), ("COPY", true), ("GET", false), ("SET", false)] {
+            assert_eq!(has(&CLOSER, id(name)), closer, "{name}");
+        }
+    }
+}
