@@ -231,8 +231,9 @@ impl Plane {
         ticket: u64,
         database: Arc<Database>,
         db_user: &str,
+        node: Option<String>,
     ) -> Result<(), PrepareError> {
-        let job = Job { worker, ticket, database, db_user: db_user.to_owned() };
+        let job = Job { worker, ticket, database, db_user: db_user.to_owned(), node };
         self.jobs.send(job).map_err(|_| PrepareError::Stopped)
     }
 

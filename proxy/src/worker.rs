@@ -16,6 +16,7 @@ use ringgate_policy::{CommandRules, OnAccessChange, SnapshotReader};
 use ringgate_protocol::SessionKey;
 use uuid::Uuid;
 
+use crate::backend::cluster;
 use crate::backend::prepare::{PrepareError, Prepared};
 use crate::metrics::{Counters, Served};
 use crate::net::buffer::Pool;
@@ -46,6 +47,8 @@ pub struct Core {
     pub counters: Arc<Counters>,
     /// The commands that each set of rules permits, for sessions with equal rules.
     pub permitted: RefCell<HashMap<CommandRules, session::CommandBits>>,
+    /// The clusters that sessions of this worker have seen.
+    pub clusters: cluster::Known,
     sessions: RefCell<HashMap<u32, Rc<Control>>>,
     waiting: RefCell<Vec<Rc<Control>>>,
     prepared: RefCell<HashMap<u64, PreparedSlot>>,
@@ -222,6 +225,7 @@ impl Core {
             counters,
             plane,
             permitted: RefCell::default(),
+            clusters: cluster::Known::default(),
             sessions: RefCell::default(),
             waiting: RefCell::default(),
             prepared: RefCell::default(),
@@ -303,18 +307,20 @@ impl Core {
         self.handshakes.set(steps + 1);
     }
 
-    /// Asks the prepare thread for everything a backend connection needs, and waits for it. The wait may be given up
+    /// Asks the prepare thread for everything a backend connection needs, and waits for it. `node` is `host:port` of a
+    /// node of a cluster. The wait may be given up
     /// by dropping it.
     pub async fn prepare(
         &self,
         database: Arc<ringgate_policy::Database>,
         db_user: &str,
+        node: Option<String>,
     ) -> Result<Prepared, PrepareError> {
         let ticket = self.next_prepared.get();
         self.next_prepared.set(ticket + 1);
         self.prepared.borrow_mut().insert(ticket, PreparedSlot::default());
         let _place = PreparedPlace { core: self, ticket };
-        self.plane.prepare(self.id, ticket, database, db_user)?;
+        self.plane.prepare(self.id, ticket, database, db_user, node)?;
         std::future::poll_fn(|cx| {
             let mut slots = self.prepared.borrow_mut();
             let slot = slots.entry(ticket).or_default();

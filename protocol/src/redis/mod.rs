@@ -40,6 +40,7 @@
 mod arguments;
 mod categories;
 mod client;
+pub mod cluster;
 mod command;
 mod commands;
 mod inline;

@@ -1,13 +1,15 @@
 //! Reaches a database, verifies it and signs in.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
-use ringgate_policy::{AuthMethod, Permit, TlsMode};
+use ringgate_policy::{AuthMethod, Database, DatabaseMode, Permit, TlsMode};
 use ringgate_protocol::{
     BackendTls, Credential, DirectTls, Login, LoginError, LoginStep, Protocol, RefusalKind, SignIn,
 };
 
+use super::cluster::{self, ClusterError};
 use super::prepare::{PrepareError, Prepared};
 use crate::net::stream::Stream;
 use crate::net::within;
@@ -37,6 +39,9 @@ pub enum ConnectError {
     /// The database refused us, or is not what it should be.
     #[error("login to the database: {}: {}", .0.fault.what, .0.text)]
     Login(LoginError),
+    /// A cluster's router could not be started.
+    #[error("cluster: {0}")]
+    Cluster(#[from] ClusterError),
     /// The database sent bytes behind its answer to the TLS request.
     #[error("the database sent bytes before TLS")]
     Stuffed,
@@ -64,6 +69,7 @@ impl ConnectError {
             ConnectError::Prepare(PrepareError::Stopped) => "the gateway is shutting down",
             ConnectError::Unreachable { .. } | ConnectError::Link(_) => "it cannot be reached",
             ConnectError::Login(_) => "it refused the gateway's login",
+            ConnectError::Cluster(_) => "it is registered as a cluster and does not answer as one",
             ConnectError::Stuffed => "it broke the protocol",
         };
         format!("database \"{database}\" is not available: {why}")
@@ -87,18 +93,60 @@ impl ConnectError {
     }
 }
 
-/// A backend connection for `permit`, signed in, with what the login learned and the way for cancels.
+/// Where the client reached us: what a cluster of one node calls itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The port it came to.
+    pub port: u16,
+    /// It came with TLS.
+    pub tls: bool,
+}
+
+/// What is connected to, and as whom.
+#[derive(Clone)]
+pub(super) struct Target {
+    /// The database.
+    pub(super) database: Arc<Database>,
+    /// Database user.
+    pub(super) db_user: Rc<str>,
+    /// Database name.
+    pub(super) db_name: Rc<str>,
+}
+
+/// A connection that is signed in.
+pub(super) type Reached<P> = (<P as Protocol>::Login, Link, Route);
+
+/// A backend connection for `permit`, signed in, with what the login learned and the way for cancels. For a cluster
+/// it leads to a router over the nodes.
 pub async fn connect<P: Protocol>(
     core: &Rc<Core>,
     opening: &P::Opening,
     permit: &Permit,
+    endpoint: Endpoint,
 ) -> Result<(P::Login, Link, Route), ConnectError> {
-    let database = permit.database();
+    let target = Target {
+        database: permit.database().clone(),
+        db_user: permit.db_user().into(),
+        db_name: permit.db_name().into(),
+    };
+    match permit.database().mode {
+        DatabaseMode::Standalone => reach::<P>(core, opening, &target, None).await,
+        DatabaseMode::Cluster => cluster::connect::<P>(core, opening, target, endpoint).await,
+    }
+}
+
+/// Connects to the database, or to `node` (`host:port`) of it, and signs in.
+pub(super) async fn reach<P: Protocol>(
+    core: &Rc<Core>,
+    opening: &P::Opening,
+    target: &Target,
+    node: Option<String>,
+) -> Result<Reached<P>, ConnectError> {
+    let database = &target.database;
     let deadline = Instant::now() + database.limits.connect_timeout;
     // Names and secrets may come from servers that do not answer: the limit covers them too.
-    let prepared = within(database.limits.connect_timeout, core.prepare(database.clone(), permit.db_user()))
-        .await
-        .ok_or(LinkError::TimedOut)??;
+    let prepare = core.prepare(database.clone(), &target.db_user, node);
+    let prepared = within(database.limits.connect_timeout, prepare).await.ok_or(LinkError::TimedOut)??;
     let mut failure = ConnectError::Unreachable { address: database.uri.clone(), why: "no address".into() };
     for address in &prepared.addresses {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -112,7 +160,7 @@ pub async fn connect<P: Protocol>(
                 };
                 let mut link = Link::new(stream, &core.pool, deadline);
                 let login =
-                    sign_in::<P>(core, &mut link, opening, permit, &prepared).await.map_err(|error| match error {
+                    sign_in::<P>(core, &mut link, opening, target, &prepared).await.map_err(|error| match error {
                         // A peer whose certificate was not checked may be anybody: its words are not passed on.
                         ConnectError::Login(mut login) if database.tls.mode == TlsMode::Insecure => {
                             login.frame.clear();
@@ -134,11 +182,11 @@ async fn sign_in<P: Protocol>(
     core: &Core,
     link: &mut Link,
     opening: &P::Opening,
-    permit: &Permit,
+    target: &Target,
     prepared: &Prepared,
 ) -> Result<P::Login, ConnectError> {
     let credential = match &prepared.secret {
-        None if permit.database().auth.method == AuthMethod::Passthrough => Credential::Passthrough,
+        None if target.database.auth.method == AuthMethod::Passthrough => Credential::Passthrough,
         None => Credential::None,
         Some(secret) if prepared.scram_only => Credential::Scram(Rc::from(secret.as_str())),
         Some(secret) => Credential::Password(Rc::from(secret.as_str())),
@@ -146,13 +194,13 @@ async fn sign_in<P: Protocol>(
     let tls = if prepared.tls.is_some() { BackendTls::Required } else { BackendTls::Off };
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).map_err(|_| PrepareError::Tls("no randomness".into()))?;
-    let (user, database) = (permit.db_user(), permit.db_name());
+    let (user, database) = (&*target.db_user, &*target.db_name);
     if let (Some((config, name)), DirectTls::Plain) = (&prepared.tls, P::DIRECT_TLS) {
         // The protocol has no word for TLS: the server speaks nothing else on its port.
         let tls = Tls::client(config.clone(), name.clone()).map_err(LinkError::Tls)?;
         link.start_tls(tls, None).await?;
     }
-    let known = core.plane.learned.of::<P>(permit.database());
+    let known = core.plane.learned.of::<P>(&target.database);
     let is_known = known.is_some();
     let mut login = P::login(opening, SignIn { user, database, tls, credential, seed, learned: known });
     let mut out = Vec::new();
@@ -176,7 +224,7 @@ async fn sign_in<P: Protocol>(
                     link.send(&out).await?;
                 }
                 if let Some(learned) = P::learned(&login).filter(|_| !is_known) {
-                    core.plane.learned.keep::<P>(permit.database(), learned);
+                    core.plane.learned.keep::<P>(&target.database, learned);
                 }
                 return Ok(login);
             }

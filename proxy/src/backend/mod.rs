@@ -1,7 +1,8 @@
 //! The way to a database: what a connection needs (made off the workers), and the connection itself.
 
+pub mod cluster;
 mod connect;
 pub mod learned;
 pub mod prepare;
 
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, Endpoint, connect};

@@ -31,6 +31,8 @@ pub struct Job {
     pub database: Arc<Database>,
     /// As whom.
     pub db_user: String,
+    /// `host:port` of a node, where that is not the database's own address.
+    pub node: Option<String>,
 }
 
 /// Everything a backend connection needs.
@@ -90,7 +92,7 @@ pub fn run(plane: &Arc<Plane>, jobs: &mpsc::Receiver<Job>) {
 
 fn prepare(plane: &Plane, issued: &mut HashMap<(String, String), Issued>, job: &Job) -> Result<Prepared, PrepareError> {
     let Job { database, db_user, .. } = job;
-    let (addresses, host) = resolve(&database.uri)?;
+    let (addresses, host) = resolve(job.node.as_deref().unwrap_or(&database.uri))?;
     let tls = match database.tls.mode {
         TlsMode::Off => None,
         _ => {

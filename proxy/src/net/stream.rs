@@ -168,12 +168,23 @@ impl Stream {
         Ok(())
     }
 
-    async fn writable(&self) {
+    /// Waits until there is something to receive, most likely: bytes, the end of the stream, or an error.
+    pub async fn readable(&self) {
+        std::future::poll_fn(|cx| self.poll_readable(cx)).await;
+    }
+
+    /// Waits until there is room to send, most likely, or an error.
+    pub async fn writable(&self) {
         std::future::poll_fn(|cx| self.poll_writable(cx)).await;
     }
 
     fn ready(&self) -> &Ready {
         self.inner.place.ready()
+    }
+
+    /// The port of our own end; none for a Unix socket.
+    pub fn local_port(&self) -> Option<u16> {
+        socket2::SockRef::from(self).local_addr().ok()?.as_socket().map(|address| address.port())
     }
 
     /// Ends our receiving: what has arrived can still be read, and the end of the stream follows it.

@@ -13,7 +13,7 @@ use super::pump::Pump;
 use super::rule::Rules;
 use super::{Ended, Place, Session, cancel};
 use crate::backend::prepare::PrepareError;
-use crate::backend::{self, ConnectError};
+use crate::backend::{self, ConnectError, Endpoint};
 use crate::metrics::{Reject, Served};
 use crate::plane::SessionPlace;
 use crate::settings::{ArgumentDetail, ParameterDetail};
@@ -46,7 +46,10 @@ impl<P: Protocol> Session<Permitted<P>> {
         let permit = &self.state.permit;
         let database = permit.database().clone();
         let opening = &self.state.identified.secured.opening;
-        let reached = unless_drained(&self.core, backend::connect::<P>(&self.core, opening, permit)).await;
+        let endpoint =
+            Endpoint { port: self.client.stream.local_port().unwrap_or(P::PORT), tls: self.client.tls.is_some() };
+        let connecting = backend::connect::<P>(&self.core, opening, permit, endpoint);
+        let reached = unless_drained(&self.core, connecting).await;
         let (login, backend, route) = match reached {
             Ok(reached) => reached,
             Err(error) => {

@@ -15,6 +15,7 @@ mod redis_audit;
 mod redis_basics;
 mod redis_clients;
 mod redis_cluster;
+mod redis_cluster_order;
 mod redis_connection_state;
 mod redis_faults;
 mod redis_hostile;
