@@ -18,10 +18,12 @@
 //! | Protocol | State |
 //! |---|---|
 //! | PostgreSQL 3.0 and 3.2 | [`postgres`] |
+//! | MySQL 5.7 to 9, MariaDB 10.2 and later | [`mysql`] |
 #![forbid(unsafe_code)]
 
 pub mod fault;
 pub mod machine;
+pub mod mysql;
 pub mod postgres;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

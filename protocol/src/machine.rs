@@ -77,6 +77,8 @@ pub trait Protocol: 'static {
     fn refuse(opening: &mut Self::Opening, refusal: &Refusal<'_>, out: &mut Vec<u8>);
     /// A cancel request for the database process `pid`, written whole to `out`.
     fn cancel(pid: u32, secret: &[u8], out: &mut Vec<u8>);
+    /// A client that asks for TLS does not wait for an answer (MySQL): its ClientHello may stand behind it.
+    const TLS_FOLLOWS_AT_ONCE: bool = false;
     /// What asks a database for TLS on a connection that serves a cancel request only.
     const TLS_REQUEST: &'static [u8];
     /// The ALPN name that a client must offer when it starts TLS at once.
@@ -103,8 +105,10 @@ impl Default for Limits {
 pub enum BackendTls {
     /// No TLS at all (`tls.mode: off`).
     Off,
-    /// TLS is required: the login asks for it in the protocol's own way.
+    /// TLS is required, and proves who the database is: the login asks for it in the protocol's own way.
     Required,
+    /// TLS is required, and proves nothing (`tls.mode: insecure`): no password is shown inside it.
+    Unverified,
 }
 
 /// What the gateway may present to the database. Debug shows no secret.
@@ -171,7 +175,8 @@ pub enum Opened<'a> {
         len: usize,
     },
     /// The client asked for TLS; `out` holds the answer, to be sent in the clear. Bytes after `len` are
-    /// an attack (threat-model T1) and end the connection.
+    /// an attack (threat-model T1) and end the connection, unless [`Protocol::TLS_FOLLOWS_AT_ONCE`]: then
+    /// they are the beginning of TLS and are given to it.
     StartTls {
         /// Bytes consumed.
         len: usize,
@@ -247,7 +252,8 @@ pub enum LoginStep {
         /// Bytes consumed.
         len: usize,
     },
-    /// The database agreed to TLS. Bytes after `len` are an attack and end the connection.
+    /// The database agreed to TLS: send what is in `out` in the clear, then start it. Bytes after `len` are
+    /// an attack and end the connection.
     StartTls {
         /// Bytes consumed.
         len: usize,
@@ -397,6 +403,8 @@ pub enum Parameters<'a> {
         /// `body` ends before the last value.
         cut: bool,
     },
+    /// Of a MySQL execute: walked by [`crate::mysql::Bound::values`].
+    Mysql(crate::mysql::Bound<'a>),
 }
 
 /// What a frame asks for, over all protocols: chooses the audit event.
@@ -416,6 +424,8 @@ pub enum Verb {
     ClosePortal,
     /// PostgreSQL FunctionCall.
     FunctionCall,
+    /// A MySQL command other than COM_QUERY, which is [`Verb::Query`].
+    Mysql(crate::mysql::MysqlVerb),
 }
 
 /// Command classes over all protocols (access-model 5.8 rule 4). Order is the bit order in policy sets.
@@ -428,6 +438,12 @@ pub enum Class {
     FunctionCall = 1,
     /// `@replication`.
     Replication = 2,
+    /// `@prepared`.
+    Prepared = 3,
+    /// `@admin`.
+    Admin = 4,
+    /// `@local_infile`.
+    LocalInfile = 5,
 }
 
 impl Class {
@@ -437,6 +453,9 @@ impl Class {
             Class::Query => "@query",
             Class::FunctionCall => "@function_call",
             Class::Replication => "@replication",
+            Class::Prepared => "@prepared",
+            Class::Admin => "@admin",
+            Class::LocalInfile => "@local_infile",
         }
     }
 }
@@ -460,6 +479,8 @@ pub struct Outcome<'a> {
     pub copy_bytes: u64,
     /// The statement was never run: an earlier one failed, or we refused it.
     pub skipped: bool,
+    /// Warnings the server counted; 0 where the protocol does not say.
+    pub warnings: u16,
 }
 
 /// The caller's answer to [`Step::Ask`].
@@ -467,6 +488,8 @@ pub struct Outcome<'a> {
 pub enum Ruling<'a> {
     /// Forward it.
     Allow(Ticket),
+    /// Forward a MySQL KILL that names one of our connection ids, with this id of the database's in its place.
+    AllowKill(Ticket, u32),
     /// Refuse it in the protocol's own words; the session stays usable.
     Refuse(Refusal<'a>),
 }

@@ -57,6 +57,7 @@ impl PostgresMachine {
                 },
                 copy_bytes: parts.copy_bytes,
                 skipped: parts.skipped,
+                warnings: 0,
             })),
             Decision::Ask => match &self.turn {
                 Turn::Asked(frame) => Step::Ask(self.operation(frame, input)),
@@ -92,7 +93,7 @@ impl PostgresMachine {
                 (self.statements.peek(frame.statement.of(input)).map(text).unwrap_or_default(), Parameters::None)
             }
             Verb::ClosePortal => (Text::default(), Parameters::None),
-            Verb::FunctionCall => (Text::default(), parameters),
+            Verb::FunctionCall | Verb::Mysql(_) => (Text::default(), parameters),
         };
         Operation {
             verb: frame.verb,
@@ -293,7 +294,8 @@ impl PostgresMachine {
                 Expect::Execute(ticket)
             }
             Verb::CloseStatement => Expect::CloseStatement(ticket, self.statements.change(statement, None, self.cycle)),
-            Verb::ClosePortal => {
+            // No message of this protocol is read as a verb of another.
+            Verb::ClosePortal | Verb::Mysql(_) => {
                 Expect::ClosePortal(ticket, self.portals.close(portal, self.cycle, &mut self.statements))
             }
         };

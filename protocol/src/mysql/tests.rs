@@ -1,0 +1,1 @@
+//! Tests of the MySQL machines, by subject.
