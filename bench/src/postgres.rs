@@ -4,7 +4,8 @@ use std::hint::black_box;
 
 use ringgate_protocol::postgres::{Postgres, PostgresMachine};
 use ringgate_protocol::{
-    BackendTls, Credential, Limits, Machine, Opened, Opening, Outbox, Protocol, Ruling, SessionKey, Side, Step, Ticket,
+    BackendTls, Credential, Limits, Machine, Opened, Opening, Outbox, Protocol, Ruling, SessionKey, Side, SignIn, Step,
+    Ticket,
 };
 
 /// What `pgbench -S` prepares.
@@ -61,11 +62,21 @@ impl Session {
     /// Signed in, with [`TEXT`] prepared as `P_0`.
     pub fn new() -> Session {
         let startup = b"\0\0\0\x23\0\x03\0\0user\0alice\0database\0bench\0\0";
-        let mut opening = Postgres::opening();
+        let mut opening = Postgres::opening(&[], [0; 32]);
         opening.offer_no_tls();
         let opened = opening.handle(startup, false, &mut Vec::new()).expect("a well-formed startup");
         assert!(matches!(opened, Opened::Startup { .. }));
-        let login = Postgres::login(&opening, "alice", "bench", BackendTls::Off, Credential::None, [0; 32]);
+        let login = Postgres::login(
+            &opening,
+            SignIn {
+                user: "alice",
+                database: "bench",
+                tls: BackendTls::Off,
+                credential: Credential::None,
+                seed: [0; 32],
+                learned: None,
+            },
+        );
         let key = SessionKey { pid: 4711, secret: [7; 32] };
         let mut machine = Postgres::machine(opening, login, key, Limits::default());
         let mut out = Outbox::default();
@@ -109,7 +120,7 @@ impl Session {
             };
             if asked {
                 self.ticket.ei = self.ticket.ei.wrapping_add(1);
-                self.machine.resume(Ruling::Allow(self.ticket));
+                let _ = self.machine.resume(Ruling::Allow(self.ticket));
             }
         }
         steps

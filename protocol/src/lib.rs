@@ -11,27 +11,29 @@
 //! | Framing | Head | Where the contract holds it |
 //! |---|---|---|
 //! | PostgreSQL | tag and length; the first message has no tag; the TLS answer is one byte | `Opening` and `Machine` are separate types |
-//! | MySQL | 24-bit length and sequence, continued at the maximum; the server speaks first | `Opening::start`, [`Step::Forward`] beyond the buffer |
-//! | RESP | no total length: tokens, nested arrays | [`Step::Need`] counts bytes, `Machine` keeps depth between calls |
+//! | MySQL | 24-bit length and sequence, continued at the maximum; the server speaks first, with a version | `Protocol::opening` is given what logins [learned](Protocol::Learned), `Opening::start`, [`Step::Forward`] beyond the buffer |
+//! | RESP | no total length: tokens, nested arrays | [`Step::Need`] counts bytes, `Machine` keeps what is left to read between calls |
 //! | MongoDB | 16-byte head, replies matched by request id, not by order | `Ticket` travels through the machine, not through the pump |
 //!
 //! | Protocol | State |
 //! |---|---|
 //! | PostgreSQL 3.0 and 3.2 | [`postgres`] |
 //! | MySQL 5.7 to 9, MariaDB 10.2 and later | [`mysql`] |
+//! | Redis RESP2 and RESP3 | [`redis`] |
 #![forbid(unsafe_code)]
 
 pub mod fault;
 pub mod machine;
 pub mod mysql;
 pub mod postgres;
+pub mod redis;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod wire;
 
 pub use fault::{Fault, FaultKind, Refusal, RefusalKind};
 pub use machine::{
-    BackendTls, Class, Credential, Limits, Login, LoginError, LoginStep, Machine, NEED_BYTES_MAX, Note, Opened,
-    Opening, Operation, Outbox, Outcome, Parameters, Protocol, Ruling, SessionKey, Side, Startup, Step, Text, Ticket,
-    Verb,
+    BackendTls, Class, Command, Credential, DirectTls, Limits, Login, LoginError, LoginStep, Machine, NEED_BYTES_MAX,
+    Note, Opened, Opening, Operation, Outbox, Outcome, Parameters, Protocol, Resumed, Ruling, SessionKey, Side, SignIn,
+    Startup, Step, Text, Ticket, Verb,
 };

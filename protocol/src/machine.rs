@@ -16,6 +16,8 @@
 //! [`Step`] forwards. What it appends for the side it **was** reading from (an answer) goes out as soon
 //! as no frame is half sent in that direction.
 
+use std::sync::Arc;
+
 use crate::{Fault, Refusal};
 
 /// One of the two peers of a session.
@@ -58,21 +60,26 @@ pub trait Protocol: 'static {
     type Login: Login;
     /// Rules the frames of the session.
     type Machine: Machine;
+    /// What a login finds out about a server and later sessions need not ask again (Redis: its command table;
+    /// MySQL: version and capabilities, which the next greeting shows). `()` where there is nothing.
+    type Learned: Send + Sync + 'static;
 
-    /// A machine for a fresh client connection.
-    fn opening() -> Self::Opening;
-    /// A machine that signs in to a fresh database connection as `user`, for the client that `opening`
-    /// has read. `seed` is fresh random bytes for nonces.
-    fn login(
-        opening: &Self::Opening,
-        user: &str,
-        database: &str,
-        tls: BackendTls,
-        credential: Credential,
-        seed: [u8; 32],
-    ) -> Self::Login;
+    /// A machine for a fresh client connection. `learned` is what is known of the databases that this connection
+    /// may turn out to be for, in no order; a protocol whose server speaks first greets with what all of them can
+    /// do. `seed` is fresh random bytes for a challenge.
+    fn opening(learned: &[Arc<Self::Learned>], seed: [u8; 32]) -> Self::Opening;
+    /// A machine that signs in to a fresh database connection for the client that `opening` has read.
+    fn login(opening: &Self::Opening, sign_in: SignIn<'_, Self::Learned>) -> Self::Login;
+    /// What a login that is ready has found out, or was given. The caller keeps it per database and hands it to
+    /// the logins that follow, until the database's address changes or it has become old.
+    fn learned(login: &Self::Login) -> Option<Arc<Self::Learned>>;
     /// The session machine. It begins by telling the client that it is signed in; `key` is ours.
     fn machine(opening: Self::Opening, login: Self::Login, key: SessionKey, limits: Limits) -> Self::Machine;
+    /// The connection id that a greeting has told the client, in place of the `pid` of [`SessionKey`]; ids like
+    /// it come back in [`Verb::Mysql`]'s kills. `None` where a client is told none before it is signed in.
+    fn told_id(_opening: &Self::Opening) -> Option<u32> {
+        None
+    }
     /// A refusal for a client whose session never came to be, written whole to `out`.
     fn refuse(opening: &mut Self::Opening, refusal: &Refusal<'_>, out: &mut Vec<u8>);
     /// A cancel request for the database process `pid`, written whole to `out`.
@@ -81,8 +88,35 @@ pub trait Protocol: 'static {
     const TLS_FOLLOWS_AT_ONCE: bool = false;
     /// What asks a database for TLS on a connection that serves a cancel request only.
     const TLS_REQUEST: &'static [u8];
-    /// The ALPN name that a client must offer when it starts TLS at once.
-    const DIRECT_TLS_ALPN: Option<&'static [u8]>;
+    /// Whether a client may start TLS at once.
+    const DIRECT_TLS: DirectTls;
+}
+
+/// The rule for a client that starts TLS without asking for it in the protocol's own way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectTls {
+    /// Only with this ALPN name agreed on.
+    WithAlpn(&'static [u8]),
+    /// Always: the protocol has no other way, and its clients offer no ALPN name. One that is not ours is never
+    /// agreed on.
+    Plain,
+}
+
+/// What a [`Login`] is made of.
+#[derive(Clone, Debug)]
+pub struct SignIn<'a, L> {
+    /// The database user of the route.
+    pub user: &'a str,
+    /// The database of the route, or empty.
+    pub database: &'a str,
+    /// How TLS stands.
+    pub tls: BackendTls,
+    /// What the gateway may present.
+    pub credential: Credential,
+    /// Fresh random bytes for nonces.
+    pub seed: [u8; 32],
+    /// What an earlier login to the same database found out. A login that has it does not ask again.
+    pub learned: Option<Arc<L>>,
 }
 
 /// Bounds that configuration sets for a session machine.
@@ -92,11 +126,13 @@ pub struct Limits {
     pub frame_bytes_max: u64,
     /// How much of a statement's text is shown to the caller, in bytes (`audit.query_text_max`). At most 64 KiB.
     pub text_bytes_max: usize,
+    /// Commands written as a line of text are served, by protocols that know them (RESP's inline commands).
+    pub inline_commands: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { frame_bytes_max: 1 << 30, text_bytes_max: 64 * 1024 }
+        Limits { frame_bytes_max: 1 << 30, text_bytes_max: 64 * 1024, inline_commands: true }
     }
 }
 
@@ -120,6 +156,9 @@ pub enum Credential {
     Password(std::rc::Rc<str>),
     /// A password, for SCRAM only: a server that asks for anything weaker is refused.
     Scram(std::rc::Rc<str>),
+    /// Nothing of ours: the client brings its own in the session (`auth: passthrough`), and each attempt is a
+    /// [`Verb::Authenticate`] that the caller rules on.
+    Passthrough,
 }
 
 impl std::fmt::Debug for Credential {
@@ -128,6 +167,7 @@ impl std::fmt::Debug for Credential {
             Credential::None => "None",
             Credential::Password(_) => "Password(..)",
             Credential::Scram(_) => "Scram(..)",
+            Credential::Passthrough => "Passthrough",
         })
     }
 }
@@ -156,6 +196,9 @@ pub trait Opening {
     /// `danger_plain`): TLS is neither offered nor required there. Otherwise a session asked for without
     /// TLS is a `Denied` fault.
     fn offer_no_tls(&mut self);
+    /// Called before `start` where some role lets a database ask clients for files (MySQL LOAD DATA LOCAL).
+    /// Others need nothing.
+    fn offer_local_files(&mut self) {}
     /// `input` starts at the first byte not yet consumed; `tls` says whether it came through TLS.
     fn handle<'a>(&mut self, input: &'a [u8], tls: bool, out: &mut Vec<u8>) -> Result<Opened<'a>, Fault>;
 }
@@ -181,7 +224,7 @@ pub enum Opened<'a> {
         /// Bytes consumed.
         len: usize,
     },
-    /// A TLS ClientHello stands at the front: start TLS now and require [`Protocol::DIRECT_TLS_ALPN`].
+    /// A TLS ClientHello stands at the front: start TLS now and hold it to [`Protocol::DIRECT_TLS`].
     DirectTls,
     /// Who wants what is known.
     Startup {
@@ -272,8 +315,8 @@ pub trait Machine {
     /// Decides about the front of one direction. `input` starts at the first byte of `from` that is not
     /// yet decided, and is never empty.
     fn handle<'a>(&'a mut self, from: Side, input: &'a [u8], out: &mut Outbox) -> Result<Step<'a>, Fault>;
-    /// Answers the last [`Step::Ask`]. Then `handle` is called again with the same bytes.
-    fn resume(&mut self, ruling: Ruling<'_>);
+    /// Answers the last [`Step::Ask`], and says how to go on.
+    fn resume(&mut self, ruling: Ruling<'_>) -> Resumed;
     /// Ends the session in this protocol's own words, to the client only. The caller then closes.
     fn refuse(&mut self, refusal: &Refusal<'_>, out: &mut Outbox);
     /// No statement is running and no transaction is open: a drain may close here.
@@ -291,6 +334,19 @@ pub trait Machine {
 /// The most a machine may want to see at once ([`Step::Need`]): text of 64 KiB behind a frame head. A caller ends the
 /// session of a machine that asks for more, before it reserves anything.
 pub const NEED_BYTES_MAX: usize = 64 * 1024 + 32;
+
+/// How the direction that asked goes on.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resumed {
+    /// `handle` is called again with the same bytes.
+    Again,
+    /// As [`Step::Forward`], without another call: the common case of an allowed command.
+    Forward {
+        /// Bytes to pass.
+        len: u64,
+    },
+}
 
 /// One decision about the bytes at the front of one direction.
 #[must_use]
@@ -318,7 +374,7 @@ pub enum Step<'a> {
     /// Worth recording, nothing to decide. Call `handle` again with the same bytes. Either side's bytes may
     /// bring an outcome to light: that of a statement the database skips, when its place is needed.
     Note(Note<'a>),
-    /// Nothing here moves before the caller has ruled. Then `resume`, and `handle` again with the same bytes.
+    /// Nothing here moves before the caller has ruled. Then `resume`.
     Ask(Operation<'a>),
 }
 
@@ -327,6 +383,14 @@ pub enum Step<'a> {
 pub enum Note<'a> {
     /// A statement ended.
     Outcome(Outcome<'a>),
+    /// A run of statements ended, each a success with nothing more to say about it. Their tickets have the same
+    /// `at_us`, and their `ei` counts up from the first one's by one (or all are [`Ticket::UNRECORDED`]).
+    Successes {
+        /// The first ticket of the run.
+        first: Ticket,
+        /// How many, at least 1.
+        count: u32,
+    },
     /// The database's own cancel key, to be kept and never shown.
     BackendKey {
         /// Process id at the database.
@@ -349,6 +413,11 @@ pub struct Ticket {
     pub at_us: u64,
 }
 
+impl Ticket {
+    /// The `ei` of a statement that has no audit record.
+    pub const UNRECORDED: u32 = u32::MAX;
+}
+
 /// Something that policy and audit want to see.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation<'a> {
@@ -366,11 +435,28 @@ pub struct Operation<'a> {
     pub parameters: Parameters<'a>,
     /// FunctionCall: the function's object id. Otherwise 0.
     pub function_oid: u32,
+    /// The command, of protocols whose requests are commands ([`Verb::Command`], [`Verb::Authenticate`]).
+    pub command: Command<'a>,
+    /// The database user whom the client wants to be ([`Verb::Authenticate`]); otherwise empty.
+    pub user: &'a [u8],
+    /// The database that the session moves to (Redis SELECT, MySQL COM_INIT_DB), as the client wrote it; otherwise
+    /// empty. Judged only where names are enforced.
+    pub database: &'a [u8],
     /// Exactly one outcome will follow with the ticket that `Ruling::Allow` carries. Where this is false an
     /// outcome follows only if the database answers the frame itself with an error.
     pub has_outcome: bool,
     /// Bytes of the whole frame on the wire.
     pub frame_bytes: u64,
+}
+
+/// A command as its own protocol knows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Command<'a> {
+    /// A statement, or a message of a protocol without commands.
+    #[default]
+    None,
+    /// A Redis command.
+    Redis(crate::redis::Command<'a>),
 }
 
 /// Statement text as far as it is at hand.
@@ -426,13 +512,19 @@ pub enum Verb {
     FunctionCall,
     /// A MySQL command other than COM_QUERY, which is [`Verb::Query`].
     Mysql(crate::mysql::MysqlVerb),
+    /// A command: judged by [`Operation::command`], not by [`Operation::class`].
+    Command,
+    /// The client says who it is within a session (Redis AUTH and HELLO AUTH, MySQL COM_CHANGE_USER). Allowed only
+    /// if [`Operation::user`] is the user of the session, or with [`Credential::Passthrough`] one that the client's
+    /// roles hold; then the session goes on as that user. It is a command as well, and judged as one too.
+    Authenticate,
 }
 
 /// Command classes over all protocols (access-model 5.8 rule 4). Order is the bit order in policy sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Class {
-    /// `@query`.
+    /// `@query`. Also of commands, which have classes of their own.
     Query = 0,
     /// `@function_call`.
     FunctionCall = 1,

@@ -1,7 +1,7 @@
 //! Drivers for tests and fuzzing: a machine between two scripted peers, however its input is cut.
 
 use crate::{
-    Fault, Limits, Machine, Note, Opened, Opening, Operation, Outbox, Protocol, Refusal, RefusalKind, Ruling,
+    Fault, Limits, Machine, Note, Opened, Opening, Operation, Outbox, Protocol, Refusal, RefusalKind, Resumed, Ruling,
     SessionKey, Side, Step, Ticket, Verb,
 };
 
@@ -173,6 +173,12 @@ impl<M: Machine> Driver<M> {
                 assert!(len > 0, "dropped nothing");
                 passing = Some(Passing { bytes: len, forward: false });
             }
+            Ok(Step::Note(Note::Successes { first, count })) => {
+                assert!(count > 0, "a run of nothing");
+                // However they were cut into runs, the outcomes are the same.
+                let outcomes = (0..count).map(|offset| format!("{} ok", first.ei + offset));
+                self.transcript.notes.extend(outcomes);
+            }
             Ok(Step::Note(note)) => self.transcript.notes.push(in_words(&note)),
             Ok(Step::Ask(operation)) => {
                 self.transcript.questions.push(format!("{operation:?}"));
@@ -182,7 +188,12 @@ impl<M: Machine> Driver<M> {
         if let Some(allowed) = asked {
             self.tickets += 1;
             let ticket = Ticket { ei: self.tickets, at_us: 0 };
-            self.machine.resume(if allowed { Ruling::Allow(ticket) } else { Ruling::Refuse(REFUSAL) });
+            if let Resumed::Forward { len } =
+                self.machine.resume(if allowed { Ruling::Allow(ticket) } else { Ruling::Refuse(REFUSAL) })
+            {
+                assert!(allowed && len > 0, "forwarded nothing, or what was refused");
+                passing = Some(Passing { bytes: len, forward: true });
+            }
         }
         let (natural, answer) = match side {
             Side::Client => (out.backend, out.client),
@@ -298,12 +309,12 @@ impl Random {
 pub mod fuzz {
     use super::{Driver, Limits, Opened, Opening, Operation, Protocol, Random, SessionKey, Side, Verb, check_cut};
     use crate::postgres::Postgres;
-    use crate::{BackendTls, Credential, Login, LoginStep};
+    use crate::{BackendTls, Credential, Login, LoginStep, SignIn};
 
     /// The front of a client connection; the first byte chooses the channel.
     pub fn opening(data: &[u8]) {
         let Some((&mode, input)) = data.split_first() else { return };
-        let mut opening = Postgres::opening();
+        let mut opening = Postgres::opening(&[], [0; 32]);
         if mode & 1 != 0 {
             opening.offer_no_tls();
         }
@@ -354,7 +365,7 @@ pub mod fuzz {
         }
         message.push(0);
         message[3] = u8::try_from(message.len()).unwrap_or(0);
-        let mut opening = Postgres::opening();
+        let mut opening = Postgres::opening(&[], [0; 32]);
         opening.offer_no_tls();
         let opened = opening.handle(&message, false, &mut Vec::new());
         assert!(matches!(opened, Ok(Opened::Startup { .. })), "the message above is well-formed");
@@ -371,7 +382,10 @@ pub mod fuzz {
             _ => Credential::Scram("secret".into()),
         };
         let tls = if mode & 128 == 0 { BackendTls::Off } else { BackendTls::Required };
-        let mut login = Postgres::login(&opened(&[]), "alice", "app", tls, credential, [7; 32]);
+        let mut login = Postgres::login(
+            &opened(&[]),
+            SignIn { user: "alice", database: "app", tls, credential, seed: [7; 32], learned: None },
+        );
         let mut out = Vec::new();
         login.start(&mut out);
         let (mut at, mut tls_up) = (0, tls == BackendTls::Off);
@@ -407,9 +421,24 @@ pub mod fuzz {
     /// A session machine with a small window, so that cut-through is reached by short inputs.
     pub fn machine(replication: bool) -> <Postgres as Protocol>::Machine {
         let opening = opened(if replication { &[("replication", "database")] } else { &[] });
-        let login = Postgres::login(&opening, "alice", "app", BackendTls::Off, Credential::None, [0; 32]);
+        let login = Postgres::login(
+            &opening,
+            SignIn {
+                user: "alice",
+                database: "app",
+                tls: BackendTls::Off,
+                credential: Credential::None,
+                seed: [0; 32],
+                learned: None,
+            },
+        );
         let key = SessionKey { pid: 4711, secret: [0xab; 32] };
-        Postgres::machine(opening, login, key, Limits { frame_bytes_max: 1 << 20, text_bytes_max: 64 })
+        Postgres::machine(
+            opening,
+            login,
+            key,
+            Limits { frame_bytes_max: 1 << 20, text_bytes_max: 64, inline_commands: true },
+        )
     }
 
     fn rule(operation: &Operation<'_>) -> bool {

@@ -240,7 +240,11 @@ impl MysqlMachine {
 
     /// A block of `count` definitions, which are left out unless `described`.
     fn block(&self, count: u32, described: bool, then: Then) -> Option<Stage> {
-        if described && count > 0 { Some(Stage::Definitions { left: count, then }) } else { self.behind_definitions(then) }
+        if described && count > 0 {
+            Some(Stage::Definitions { left: count, then })
+        } else {
+            self.behind_definitions(then)
+        }
     }
 
     /// Goes on to `next`; without one the reply has ended well.

@@ -1,6 +1,8 @@
 //! The client's direction: what is asked about, sent, held back or dropped.
 
-use crate::{Class, Fault, FaultKind, Note, Operation, Outbox, Outcome, Parameters, Side, Step, Text, Ticket, Verb};
+use crate::{
+    Class, Command, Fault, FaultKind, Note, Operation, Outbox, Outcome, Parameters, Side, Step, Text, Ticket, Verb,
+};
 
 use super::answering::OutcomeParts;
 use super::capability;
@@ -63,12 +65,8 @@ impl MysqlMachine {
 
     fn operation<'a>(&'a self, frame: &Frame, input: &'a [u8]) -> Operation<'a> {
         let head = frame.text.capped(self.limits.text_bytes_max).of(input);
-        let own = Text {
-            head,
-            full_bytes: frame.text_full,
-            streams_from: frame.streams_from(head.len()),
-            sha256: None,
-        };
+        let own =
+            Text { head, full_bytes: frame.text_full, streams_from: frame.streams_from(head.len()), sha256: None };
         let (text, parameters) = match frame.kind {
             Kind::Execute | Kind::BulkExecute => self.statements.get(frame.statement).map_or_else(
                 || (Text::default(), Parameters::None),
@@ -84,7 +82,8 @@ impl MysqlMachine {
             verb,
             class: frame.class,
             text,
-            statement: frame.user.of(input),
+            user: frame.user.of(input),
+            database: frame.database.of(input),
             parameters,
             has_outcome: has_outcome(verb),
             frame_bytes: frame.head.packet() as u64,
@@ -291,6 +290,15 @@ impl MysqlMachine {
                 let head = frame.text.capped(self.limits.text_bytes_max).of(input);
                 self.preparing = Some(self.statements.begin(head, frame.text_full));
             }
+            _ => {}
+        }
+        self.send_allowed(frame, ticket);
+        Ok(Decision::Forward(frame.head.packet() as u64))
+    }
+
+    /// The command is allowed as it is: what it changes in what we remember, and its way to the database.
+    pub(super) fn send_allowed(&mut self, frame: &Frame, ticket: Ticket) {
+        match frame.kind {
             Kind::Execute | Kind::BulkExecute => {
                 if !self.types.is_empty() {
                     self.statements.set_types(frame.statement, &self.types);
@@ -314,10 +322,9 @@ impl MysqlMachine {
                 }
                 self.spoiled.retain(|id| *id != frame.statement);
             }
-            Kind::Plain | Kind::Quit | Kind::ResetConnection => {}
+            _ => {}
         }
         self.send(frame, Some(ticket));
-        Ok(Decision::Forward(frame.head.packet() as u64))
     }
 
     /// The command does not go to the database; the client is answered in its place.
@@ -410,6 +417,9 @@ fn nothing<'a>(verb: Verb) -> Operation<'a> {
         portal: &[],
         parameters: Parameters::None,
         function_oid: 0,
+        command: Command::None,
+        user: &[],
+        database: &[],
         has_outcome: false,
         frame_bytes: 0,
     }

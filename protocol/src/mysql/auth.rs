@@ -264,7 +264,7 @@ impl MysqlLogin {
 
     fn password(&self) -> Option<std::rc::Rc<str>> {
         match &self.credential {
-            Credential::None => None,
+            Credential::None | Credential::Passthrough => None,
             Credential::Password(password) | Credential::Scram(password) => Some(password.clone()),
         }
     }
@@ -311,7 +311,9 @@ impl MysqlLogin {
             return Err(self.fail(FaultKind::Denied, "database asks for the password form from before 4.1"));
         };
         let Some(plugin) = Plugin::named(&body[..end]) else {
-            return Err(self.fail(FaultKind::Unsupported, "database asks for an authentication plugin that is not served"));
+            return Err(
+                self.fail(FaultKind::Unsupported, "database asks for an authentication plugin that is not served")
+            );
         };
         self.plugin = plugin;
         let nonce = &body[end + 1..];
@@ -395,4 +397,3 @@ impl Login for MysqlLogin {
         }
     }
 }
-

@@ -107,6 +107,8 @@ pub(super) struct Frame {
     pub(super) text_full: u64,
     /// COM_CHANGE_USER: the user.
     pub(super) user: Span,
+    /// The database that the session moves to.
+    pub(super) database: Span,
     /// Statement id of a command on a prepared statement.
     pub(super) statement: u32,
     /// COM_STMT_SEND_LONG_DATA: the parameter.
@@ -133,6 +135,7 @@ impl Frame {
             text: Span::default(),
             text_full: 0,
             user: Span::default(),
+            database: Span::default(),
             statement: 0,
             parameter: 0,
             flags: 0,
@@ -143,6 +146,11 @@ impl Frame {
 
     fn named(self, text: Span) -> Frame {
         Frame { text, text_full: text.len as u64, ..self }
+    }
+
+    /// What is done once it is allowed hangs on nothing but what was read of it.
+    pub(super) const fn needs_no_input(&self) -> bool {
+        !matches!(self.kind, Kind::Unknown | Kind::ChangeUser | Kind::Kill(_) | Kind::Prepare)
     }
 
     /// Where the text begins when it is longer than the `shown` bytes of it.
@@ -185,7 +193,9 @@ pub(super) mod code {
 /// Errors: `Malformed` for a body shorter or longer than its command allows, `TooLarge` beyond a bound.
 pub(super) fn window(code: u8, head: Head, window: usize) -> Result<usize, Fault> {
     let (least, most) = match code {
-        code::QUIT | code::STATISTICS | code::PROCESS_INFO | code::DEBUG | code::PING | code::RESET_CONNECTION => (1, 1),
+        code::QUIT | code::STATISTICS | code::PROCESS_INFO | code::DEBUG | code::PING | code::RESET_CONNECTION => {
+            (1, 1)
+        }
         code::REFRESH => (2, 2),
         code::SHUTDOWN => (1, 2),
         code::SET_OPTION => (3, 3),
@@ -240,7 +250,10 @@ pub(super) fn frame(head: Head, visible: &[u8], agreed: Flags) -> Result<Frame, 
             let kind = if process >= OUR_IDS { Kind::Kill(rest) } else { Kind::Plain };
             special(kind, Reply::Done, MysqlVerb::ProcessKill { process })
         }
-        code::INIT_DB => plain(Reply::Done, Some(MysqlVerb::InitDb)).named(whole_name(rest, visible)?),
+        code::INIT_DB => {
+            let name = whole_name(rest, visible)?;
+            Frame { database: name, ..plain(Reply::Done, Some(MysqlVerb::InitDb)).named(name) }
+        }
         code::CREATE_DB => plain(Reply::Done, Some(MysqlVerb::CreateDb)).named(whole_name(rest, visible)?),
         code::DROP_DB => plain(Reply::Done, Some(MysqlVerb::DropDb)).named(whole_name(rest, visible)?),
         code::FIELD_LIST => {
@@ -252,14 +265,12 @@ pub(super) fn frame(head: Head, visible: &[u8], agreed: Flags) -> Result<Frame, 
             let user = rest.capped(change.user.len());
             // The database stands behind user and response; it is read again when it is allowed.
             let database = within(visible, change.database.as_bytes());
-            Frame { user, ..special(Kind::ChangeUser, Reply::Done, MysqlVerb::ChangeUser).named(database) }
+            Frame { user, database, ..Frame::new(head, Kind::ChangeUser, Reply::Done, Some(Verb::Authenticate)) }
         }
         code::BINLOG_DUMP | code::BINLOG_DUMP_GTID => plain(Reply::Events, Some(MysqlVerb::BinlogDump)),
         code::REGISTER_SLAVE => plain(Reply::Done, Some(MysqlVerb::RegisterReplica)),
         code::QUERY => query(head, visible, agreed)?,
-        code::STMT_PREPARE => {
-            text(special(Kind::Prepare, Reply::Prepared, MysqlVerb::Prepare), visible, HEAD + 1)
-        }
+        code::STMT_PREPARE => text(special(Kind::Prepare, Reply::Prepared, MysqlVerb::Prepare), visible, HEAD + 1),
         code::STMT_EXECUTE => {
             let statement = u32_le(&mut reader).ok_or(short)?;
             let flags = u16::from(reader.u8().ok_or(short)?);

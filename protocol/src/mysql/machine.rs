@@ -5,7 +5,7 @@
 //! direction. So there is no queue, a refusal is always next in order, and no byte of a later command can
 //! be taken for a part of an earlier one (file data, an authentication answer).
 
-use crate::{Fault, Limits, Machine, Outbox, Refusal, RefusalKind, Ruling, Side, Step, Ticket, Verb};
+use crate::{Fault, Limits, Machine, Outbox, Refusal, RefusalKind, Resumed, Ruling, Side, Step, Ticket, Verb};
 
 use super::auth::MysqlLogin;
 use super::backend;
@@ -112,9 +112,7 @@ pub(super) enum Phase {
     /// The database's.
     Answering,
     /// The client's: a file. The packet before goes on in the next.
-    Uploading {
-        goes_on: bool,
-    },
+    Uploading { goes_on: bool },
     /// The database's, which was given an empty file in place of a refused one.
     NoFile,
     /// The database's, which carries out a COM_CHANGE_USER in steps.
@@ -204,7 +202,7 @@ impl Answer {
 /// Whether exactly one outcome follows.
 pub(super) fn has_outcome(verb: Verb) -> bool {
     match verb {
-        Verb::Query => true,
+        Verb::Query | Verb::Authenticate => true,
         Verb::Mysql(verb) => !matches!(
             verb,
             MysqlVerb::Prepare
@@ -349,7 +347,8 @@ impl MysqlMachine {
 fn refused(frame: &Frame, refusal: &Refusal<'_>, dialect: Dialect) -> Box<[u8]> {
     let code = match (frame.verb, refusal.kind) {
         (Some(Verb::Mysql(MysqlVerb::Unknown { .. })), _) => error::UNKNOWN_COMMAND,
-        (Some(Verb::Mysql(MysqlVerb::InitDb | MysqlVerb::ChangeUser)), RefusalKind::Denied) => error::DATABASE_DENIED,
+        (Some(Verb::Mysql(MysqlVerb::InitDb)), RefusalKind::Denied) => error::DATABASE_DENIED,
+        (Some(Verb::Authenticate), RefusalKind::Denied) => error::ACCESS_DENIED,
         (Some(Verb::Mysql(verb)), RefusalKind::Denied) if verb.class() == crate::Class::Admin => {
             error::PRIVILEGE_MISSING
         }
@@ -382,14 +381,21 @@ impl Machine for MysqlMachine {
         }
     }
 
-    fn resume(&mut self, ruling: Ruling<'_>) {
+    fn resume(&mut self, ruling: Ruling<'_>) -> Resumed {
         let (ticket, process) = match &ruling {
             Ruling::Allow(ticket) => (Some(*ticket), None),
             Ruling::AllowKill(ticket, process) => (Some(*ticket), Some(*process)),
             Ruling::Refuse(_) => (None, None),
         };
         self.turn = match (std::mem::replace(&mut self.turn, Turn::Fresh), ticket, ruling) {
-            (Turn::Asked(frame), Some(ticket), _) => Turn::Allowed(frame, ticket, process),
+            (Turn::Asked(frame), Some(ticket), _) => {
+                if frame.needs_no_input() {
+                    let len = frame.head.packet() as u64;
+                    self.send_allowed(&frame, ticket);
+                    return Resumed::Forward { len };
+                }
+                Turn::Allowed(frame, ticket, process)
+            }
             (Turn::Asked(frame), None, Ruling::Refuse(refusal)) => {
                 let packet = refused(&frame, &refusal, self.dialect);
                 Turn::Refused(frame, packet)
@@ -402,6 +408,7 @@ impl Machine for MysqlMachine {
             }
             (turn, ..) => turn,
         };
+        Resumed::Again
     }
 
     fn refuse(&mut self, refusal: &Refusal<'_>, out: &mut Outbox) {

@@ -66,7 +66,9 @@ pub use parameters::{Bound, Value, Values};
 pub use startup::MysqlOpening;
 pub use verb::MysqlVerb;
 
-use crate::{BackendTls, Credential, Limits, Protocol, Refusal, SessionKey};
+use std::sync::Arc;
+
+use crate::{DirectTls, Limits, Protocol, Refusal, SessionKey, SignIn};
 
 /// The MySQL protocol, of MariaDB too.
 #[derive(Clone, Copy, Debug)]
@@ -75,27 +77,33 @@ pub struct Mysql;
 impl Protocol for Mysql {
     const NAME: &'static str = "mysql";
     const PORT: u16 = 3306;
-    const DIRECT_TLS_ALPN: Option<&'static [u8]> = None;
     const TLS_REQUEST: &'static [u8] = &[];
     const TLS_FOLLOWS_AT_ONCE: bool = true;
+    /// Not served: a client that begins with TLS has not seen the greeting. Nothing it sends is taken for TLS.
+    const DIRECT_TLS: DirectTls = DirectTls::Plain;
     type Opening = MysqlOpening;
     type Login = MysqlLogin;
     type Machine = MysqlMachine;
+    type Learned = MysqlServer;
 
-    fn opening() -> MysqlOpening {
-        MysqlOpening::default()
+    /// Greets with what all of `learned` can do, and as what every server is while that is empty.
+    fn opening(learned: &[Arc<MysqlServer>], seed: [u8; 32]) -> MysqlOpening {
+        MysqlOpening::new(learned, &seed)
     }
 
-    /// `seed` is not used: nonces are the server's.
-    fn login(
-        opening: &MysqlOpening,
-        user: &str,
-        database: &str,
-        tls: BackendTls,
-        credential: Credential,
-        _seed: [u8; 32],
-    ) -> MysqlLogin {
-        MysqlLogin::new(opening, user, database, tls, credential)
+    /// The seed is not used: nonces are the server's. Nor is what was learned: every server says it anew.
+    fn login(opening: &MysqlOpening, sign_in: SignIn<'_, MysqlServer>) -> MysqlLogin {
+        MysqlLogin::new(opening, sign_in.user, sign_in.database, sign_in.tls, sign_in.credential)
+    }
+
+    /// As soon as the greeting was read. To be kept even when the sign-in then failed for a capability that the
+    /// database lacks: the next greeting leaves it out.
+    fn learned(login: &MysqlLogin) -> Option<Arc<MysqlServer>> {
+        login.server().map(|server| Arc::new(server.clone()))
+    }
+
+    fn told_id(opening: &MysqlOpening) -> Option<u32> {
+        Some(opening.id())
     }
 
     /// `key` is not used: the connection id was told in the greeting.

@@ -1,9 +1,12 @@
 //! The front of a client connection: our greeting, `SSLRequest`, `HandshakeResponse41`.
 
+use std::sync::Arc;
+
 use crate::wire::Reader;
 use crate::{Fault, FaultKind, Opened, Opening, Refusal, Side, Startup};
 
 use super::capability::{self, Flags};
+use super::client::OUR_IDS;
 use super::error::{self, Dialect, fault, malformed};
 use super::greeting::{self, MysqlServer, NONCE};
 use super::head::{HEAD, head, lenenc, lenenc_bytes, u32_le};
@@ -19,12 +22,11 @@ pub(super) const DATABASE_CHARS_MAX: usize = 64;
 /// The most connect attributes looked at.
 const ATTRIBUTES_MAX: usize = 64;
 
-/// Reads a client up to its HandshakeResponse41. The server speaks first, so the greeting must be set by
-/// [`MysqlOpening::greet`] before [`Opening::start`]; it is a careful one otherwise.
+/// Reads a client up to its HandshakeResponse41, after our greeting.
 #[derive(Debug)]
 pub struct MysqlOpening {
     server: MysqlServer,
-    pid: u32,
+    id: u32,
     nonce: [u8; NONCE],
     local_files: bool,
     /// TLS is not to be had here: the channel is trusted already.
@@ -79,12 +81,18 @@ impl Proof {
     }
 }
 
-impl Default for MysqlOpening {
-    fn default() -> Self {
+impl MysqlOpening {
+    /// Greets with what all of `learned` can do. Connection id and nonce are made of `seed`.
+    pub(super) fn new(learned: &[Arc<MysqlServer>], seed: &[u8; 32]) -> Self {
+        let server = learned.split_first().map_or_else(MysqlServer::unknown, |(first, others)| {
+            others.iter().fold(MysqlServer::clone(first), |all, other| all.and(other))
+        });
+        let [a, b, c, d] = *seed.last_chunk::<4>().unwrap_or(&[0; 4]);
         MysqlOpening {
-            server: MysqlServer::unknown(),
-            pid: 1 << 31,
-            nonce: greeting::nonce(&[]),
+            server,
+            // From 2^31 up, so that it cannot be taken for one of the database's.
+            id: OUR_IDS | u32::from_le_bytes([a, b, c, d]),
+            nonce: greeting::nonce(seed),
             local_files: false,
             plain: false,
             greeted: false,
@@ -94,17 +102,10 @@ impl Default for MysqlOpening {
             fault: None,
         }
     }
-}
 
-impl MysqlOpening {
-    /// Sets what the greeting says: the server as it was learnt, the connection id `pid` (from 2^31 up, so
-    /// that it cannot be taken for one of the database's), a nonce made of `seed`, and whether a server may
-    /// ask this client for files at all.
-    pub fn greet(&mut self, server: &MysqlServer, pid: u32, seed: &[u8; 32], local_files: bool) {
-        self.server = server.clone();
-        self.pid = pid;
-        self.nonce = greeting::nonce(seed);
-        self.local_files = local_files;
+    /// The connection id that the greeting tells.
+    pub(super) const fn id(&self) -> u32 {
+        self.id
     }
 
     /// What the HandshakeResponse41 said.
@@ -249,13 +250,17 @@ impl MysqlOpening {
 
 impl Opening for MysqlOpening {
     fn start(&mut self, out: &mut Vec<u8>) {
-        greeting::write(&self.server, self.offered(), self.pid, &self.nonce, out);
+        greeting::write(&self.server, self.offered(), self.id, &self.nonce, out);
         self.greeted = true;
         self.sequence = 1;
     }
 
     fn offer_no_tls(&mut self) {
         self.plain = true;
+    }
+
+    fn offer_local_files(&mut self) {
+        self.local_files = true;
     }
 
     fn handle<'a>(&mut self, input: &'a [u8], tls: bool, _out: &mut Vec<u8>) -> Result<Opened<'a>, Fault> {
@@ -336,8 +341,7 @@ pub(super) fn change_user(agreed: Flags, body: &[u8]) -> Result<ChangeUser<'_>, 
         reader.cstr().ok_or(short)?
     };
     let database = reader.cstr().ok_or(short)?;
-    let collation =
-        if reader.is_empty() { None } else { Some(super::head::u16_le(&mut reader).ok_or(short)?) };
+    let collation = if reader.is_empty() { None } else { Some(super::head::u16_le(&mut reader).ok_or(short)?) };
     let plugin = if has(capability::PLUGIN_AUTH) { text_to_nul(&mut reader) } else { b"" };
     if has(capability::CONNECT_ATTRS) && !reader.is_empty() {
         let len = lenenc(&mut reader).ok_or(short)?;

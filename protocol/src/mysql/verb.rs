@@ -2,8 +2,8 @@
 
 use crate::Class;
 
-/// A command of MySQL beside COM_QUERY (which is [`crate::Verb::Query`]): chooses the audit event. Names
-/// and texts are in [`crate::Operation::text`] unless said otherwise.
+/// A command of MySQL beside COM_QUERY, which is [`crate::Verb::Query`], and COM_CHANGE_USER, which is
+/// [`crate::Verb::Authenticate`]: chooses the audit event. Names and texts are in [`crate::Operation::text`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MysqlVerb {
     /// COM_STMT_PREPARE (TMY00I).
@@ -44,7 +44,7 @@ pub enum MysqlVerb {
         /// Statement id.
         statement: u32,
     },
-    /// COM_INIT_DB (TMY07I): the text is the name; to be judged where a role enforces database names.
+    /// COM_INIT_DB (TMY07I): the text is the name, as is [`crate::Operation::database`].
     InitDb,
     /// COM_CREATE_DB (TMY08I): the text is the name.
     CreateDb,
@@ -70,9 +70,6 @@ pub enum MysqlVerb {
         /// What is to be refreshed, a set of bits.
         what: u8,
     },
-    /// COM_CHANGE_USER. The text is the database, or empty; [`crate::Operation::statement`] is the user. To
-    /// be authorised as a new session; a user other than the session's is refused whatever the ruling.
-    ChangeUser,
     /// COM_FIELD_LIST. The text is the table.
     FieldList,
     /// COM_PROCESS_INFO.
@@ -114,7 +111,6 @@ impl MysqlVerb {
             MysqlVerb::LocalInfile => Class::LocalInfile,
             MysqlVerb::InitDb
             | MysqlVerb::KillText { .. }
-            | MysqlVerb::ChangeUser
             | MysqlVerb::FieldList
             | MysqlVerb::ProcessInfo
             | MysqlVerb::Statistics

@@ -1,6 +1,8 @@
 //! The client's direction: what is asked about, sent, held back or dropped.
 
-use crate::{Class, Fault, FaultKind, Note, Operation, Outbox, Outcome, Parameters, Side, Step, Text, Ticket, Verb};
+use crate::{
+    Class, Command, Fault, FaultKind, Note, Operation, Outbox, Outcome, Parameters, Side, Step, Text, Ticket, Verb,
+};
 
 use super::answering::{OutcomeParts, Tag};
 use super::client::{self, Frame};
@@ -92,8 +94,11 @@ impl PostgresMachine {
             Verb::CloseStatement => {
                 (self.statements.peek(frame.statement.of(input)).map(text).unwrap_or_default(), Parameters::None)
             }
-            Verb::ClosePortal => (Text::default(), Parameters::None),
-            Verb::FunctionCall | Verb::Mysql(_) => (Text::default(), parameters),
+            // Commands are not PostgreSQL's.
+            Verb::ClosePortal | Verb::Command | Verb::Authenticate | Verb::Mysql(_) => {
+                (Text::default(), Parameters::None)
+            }
+            Verb::FunctionCall => (Text::default(), parameters),
         };
         Operation {
             verb: frame.verb,
@@ -107,6 +112,9 @@ impl PostgresMachine {
             portal: frame.portal.of(input),
             parameters,
             function_oid: frame.function_oid,
+            command: Command::None,
+            user: b"",
+            database: b"",
             has_outcome: matches!(frame.verb, Verb::Query | Verb::Execute | Verb::FunctionCall),
             frame_bytes: frame.len,
         }
@@ -270,6 +278,8 @@ impl PostgresMachine {
                 Expect::Query(ticket)
             }
             Verb::FunctionCall => Expect::FunctionCall(ticket),
+            // Not PostgreSQL's.
+            Verb::Command | Verb::Authenticate | Verb::Mysql(_) => return,
             Verb::Parse => {
                 let text = prepared::Text {
                     head: frame.text.capped(self.limits.text_bytes_max).of(input),
@@ -294,8 +304,7 @@ impl PostgresMachine {
                 Expect::Execute(ticket)
             }
             Verb::CloseStatement => Expect::CloseStatement(ticket, self.statements.change(statement, None, self.cycle)),
-            // No message of this protocol is read as a verb of another.
-            Verb::ClosePortal | Verb::Mysql(_) => {
+            Verb::ClosePortal => {
                 Expect::ClosePortal(ticket, self.portals.close(portal, self.cycle, &mut self.statements))
             }
         };

@@ -210,9 +210,8 @@ impl PostgresLogin {
                     return Err(self.fail(FaultKind::Unavailable, "database asks for a password"));
                 };
                 if !self.tls_up || self.tls == BackendTls::Unverified {
-                    return Err(
-                        self.fail(FaultKind::Unavailable, "database asks for a clear-text password outside verified TLS")
-                    );
+                    return Err(self
+                        .fail(FaultKind::Unavailable, "database asks for a clear-text password outside verified TLS"));
                 }
                 password_message(password.as_bytes(), out);
                 Ok(LoginStep::Consumed { len })

@@ -1,7 +1,7 @@
 //! The session machine: what both directions share. The client's side is in `asking`, the database's in
 //! `answering`.
 
-use crate::{Fault, Limits, Machine, Outbox, Refusal, Ruling, SessionKey, Side, Step, Ticket};
+use crate::{Fault, Limits, Machine, Outbox, Refusal, Resumed, Ruling, SessionKey, Side, Step, Ticket};
 
 use super::PostgresOpening;
 use super::client::Frame;
@@ -228,7 +228,7 @@ impl Machine for PostgresMachine {
         }
     }
 
-    fn resume(&mut self, ruling: Ruling<'_>) {
+    fn resume(&mut self, ruling: Ruling<'_>) -> Resumed {
         self.turn = match (std::mem::replace(&mut self.turn, Turn::Fresh), ruling) {
             (Turn::Asked(frame), Ruling::Allow(ticket)) => Turn::Allowed(frame, ticket),
             (Turn::Asked(frame), Ruling::Refuse(refusal)) => {
@@ -238,6 +238,7 @@ impl Machine for PostgresMachine {
             }
             (turn, _) => turn,
         };
+        Resumed::Again
     }
 
     fn refuse(&mut self, refusal: &Refusal<'_>, out: &mut Outbox) {

@@ -57,7 +57,9 @@ pub use auth::PostgresLogin;
 pub use machine::PostgresMachine;
 pub use startup::PostgresOpening;
 
-use crate::{BackendTls, Credential, Limits, Protocol, Refusal, SessionKey};
+use std::sync::Arc;
+
+use crate::{DirectTls, Limits, Protocol, Refusal, SessionKey, SignIn};
 
 /// The PostgreSQL protocol.
 #[derive(Clone, Copy, Debug)]
@@ -66,26 +68,24 @@ pub struct Postgres;
 impl Protocol for Postgres {
     const NAME: &'static str = "postgres";
     const PORT: u16 = 5432;
-    const DIRECT_TLS_ALPN: Option<&'static [u8]> = Some(b"postgresql");
+    const DIRECT_TLS: DirectTls = DirectTls::WithAlpn(b"postgresql");
     const TLS_REQUEST: &'static [u8] = &[0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
     type Opening = PostgresOpening;
     type Login = PostgresLogin;
     type Machine = PostgresMachine;
+    type Learned = ();
 
-    fn opening() -> PostgresOpening {
+    fn opening(_learned: &[Arc<()>], _seed: [u8; 32]) -> PostgresOpening {
         PostgresOpening::default()
     }
 
-    /// `seed` is not used: the SCRAM implementation draws its own nonce.
-    fn login(
-        opening: &PostgresOpening,
-        user: &str,
-        database: &str,
-        tls: BackendTls,
-        credential: Credential,
-        _seed: [u8; 32],
-    ) -> PostgresLogin {
-        PostgresLogin::new(opening, user, database, tls, credential)
+    /// The seed is not used: the SCRAM implementation draws its own nonce.
+    fn login(opening: &PostgresOpening, sign_in: SignIn<'_, ()>) -> PostgresLogin {
+        PostgresLogin::new(opening, sign_in.user, sign_in.database, sign_in.tls, sign_in.credential)
+    }
+
+    fn learned(_login: &PostgresLogin) -> Option<Arc<()>> {
+        None
     }
 
     fn machine(opening: PostgresOpening, login: PostgresLogin, key: SessionKey, limits: Limits) -> PostgresMachine {

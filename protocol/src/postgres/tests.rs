@@ -12,7 +12,7 @@ mod session;
 
 use super::{Postgres, PostgresMachine};
 use crate::testing::{fuzz, run};
-use crate::{BackendTls, Credential, Limits, Protocol, SessionKey, Side};
+use crate::{BackendTls, Credential, Limits, Protocol, SessionKey, Side, SignIn};
 
 /// A frame of type `tag`.
 fn frame(tag: u8, body: &[u8]) -> Vec<u8> {
@@ -69,7 +69,17 @@ fn notice() -> Vec<u8> {
 /// A session machine for a client that sent `extra` at startup.
 fn machine_with(extra: &[(&str, &str)], limits: Limits) -> PostgresMachine {
     let opening = fuzz::opened(extra);
-    let login = Postgres::login(&opening, "alice", "app", BackendTls::Off, Credential::None, [0; 32]);
+    let login = Postgres::login(
+        &opening,
+        SignIn {
+            user: "alice",
+            database: "app",
+            tls: BackendTls::Off,
+            credential: Credential::None,
+            seed: [0; 32],
+            learned: None,
+        },
+    );
     Postgres::machine(opening, login, SessionKey { pid: 4711, secret: [0xab; 32] }, limits)
 }
 

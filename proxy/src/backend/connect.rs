@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use ringgate_policy::{Permit, TlsMode};
-use ringgate_protocol::{BackendTls, Credential, Login, LoginError, LoginStep, Protocol, RefusalKind};
+use ringgate_protocol::{BackendTls, Credential, Login, LoginError, LoginStep, Protocol, RefusalKind, SignIn};
 
 use super::prepare::{PrepareError, Prepared};
 use crate::net::stream::Stream;
@@ -141,7 +141,8 @@ async fn sign_in<P: Protocol>(
     let tls = if prepared.tls.is_some() { BackendTls::Required } else { BackendTls::Off };
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).map_err(|_| PrepareError::Tls("no randomness".into()))?;
-    let mut login = P::login(opening, permit.db_user(), permit.db_name(), tls, credential, seed);
+    let (user, database) = (permit.db_user(), permit.db_name());
+    let mut login = P::login(opening, SignIn { user, database, tls, credential, seed, learned: None });
     let mut out = Vec::new();
     login.start(&mut out);
     loop {

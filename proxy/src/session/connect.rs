@@ -69,6 +69,7 @@ impl<P: Protocol> Session<Permitted<P>> {
         let limits = Limits {
             frame_bytes_max: settings.postgres_frame_bytes_max,
             text_bytes_max: settings.query_text_bytes_max,
+            inline_commands: true,
         };
         let parameters = settings.parameters;
         Ok(self.step(|permitted| {

@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 use aws_lc_rs::digest;
 use ringgate_audit::Position;
 use ringgate_protocol::{
-    Fault, FaultKind, Machine, NEED_BYTES_MAX, Note, Outbox, Refusal, RefusalKind, Ruling, Side, Step, Ticket,
+    Fault, FaultKind, Machine, NEED_BYTES_MAX, Note, Outbox, Refusal, RefusalKind, Resumed, Ruling, Side, Step, Ticket,
 };
 
 use super::link::Link;
@@ -260,11 +260,13 @@ impl<M: Machine> Pump<M> {
             Wait::Room => self.rules.has_room(&self.core).then_some(()),
             Wait::Disk(position, ticket) => self.rules.is_on_disk(&self.core, position).map(|on_disk| {
                 if on_disk {
-                    self.machine.resume(Ruling::Allow(ticket));
+                    if let Resumed::Forward { len } = self.machine.resume(Ruling::Allow(ticket)) {
+                        lane.forward = len;
+                    }
                 } else {
                     lane.hashing = None;
                     self.rules.not_forwarded(&self.core, ticket);
-                    self.machine.resume(Ruling::Refuse(rule::unrecorded(&self.core)));
+                    let _ = self.machine.resume(Ruling::Refuse(rule::unrecorded(&self.core)));
                 }
             }),
         };
@@ -371,6 +373,7 @@ impl<M: Machine> Pump<M> {
                             let hash = taken(&mut self.hashed, outcome.ticket.ei);
                             self.rules.outcome(&self.core, &outcome, hash);
                         }
+                        Note::Successes { first, count } => self.rules.successes(&self.core, first, count),
                         Note::BackendKey { pid, secret } => self.rules.backend_key(&self.control, pid, secret),
                         Note::Ready => verdict = self.rules.ready(&self.core),
                         Note::Goodbye => self.rules.goodbye = true,
@@ -385,10 +388,13 @@ impl<M: Machine> Pump<M> {
                                 self.core.wait_for_audit(&self.control);
                                 break;
                             }
-                            self.machine.resume(Ruling::Allow(ticket));
+                            if let Resumed::Forward { len } = self.machine.resume(Ruling::Allow(ticket)) {
+                                lane.forward = len;
+                            }
                         }
                         rule::Answer::Refuse { kind, message, detail, hint } => {
-                            self.machine.resume(Ruling::Refuse(Refusal { kind, message, detail: &detail, hint }));
+                            let refusal = Refusal { kind, message, detail: &detail, hint };
+                            let _ = self.machine.resume(Ruling::Refuse(refusal));
                         }
                         rule::Answer::Wait => {
                             lane.waits = Wait::Room;

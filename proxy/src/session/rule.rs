@@ -174,6 +174,25 @@ impl Rules {
         );
     }
 
+    /// Records that `count` statements from `first` on succeeded.
+    pub fn successes(&mut self, core: &Core, first: Ticket, count: u32) {
+        for offset in 0..count {
+            let ticket = if first.ei == Ticket::UNRECORDED { first } else { Ticket { ei: first.ei + offset, ..first } };
+            let outcome = Outcome {
+                ticket,
+                rows: None,
+                success: true,
+                code: b"",
+                message: b"",
+                tag: b"",
+                copy_bytes: 0,
+                skipped: false,
+                warnings: 0,
+            };
+            self.outcome(core, &outcome, None);
+        }
+    }
+
     /// Records that a statement's outcome will never be known.
     pub fn unanswered(&mut self, core: &Core, ticket: Ticket, message: &[u8]) {
         self.without_outcome(core, ticket, message, false);
@@ -252,6 +271,9 @@ impl Rules {
             Class::Query => "permission denied: statements are not permitted",
             Class::FunctionCall => "permission denied: function calls by protocol message are not permitted",
             Class::Replication => "permission denied: replication is not permitted",
+            Class::Prepared => "permission denied: prepared statements are not permitted",
+            Class::Admin => "permission denied: administrative commands are not permitted",
+            Class::LocalInfile => "permission denied: reading files of the client is not permitted",
         };
         let hint = "ask for a role whose db_commands hold this class";
         Answer::Refuse { kind: RefusalKind::Denied, message, detail, hint }
@@ -297,6 +319,7 @@ fn event_of<'a>(operation: &Operation<'a>, statement: Statement<'a>, bound: &'a 
         Verb::CloseStatement => Event::Close { is_portal: false, name },
         Verb::ClosePortal => Event::Close { is_portal: true, name: portal },
         Verb::FunctionCall => Event::FunctionCall { oid: operation.function_oid, arguments: bound, error: "" },
+        Verb::Command | Verb::Authenticate | Verb::Mysql(_) => Event::Query { statement, parameters: bound, error: "" },
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use ringgate_audit::event::{Event, Stamp};
-use ringgate_protocol::{Opened, Opening, Protocol, Refusal, RefusalKind};
+use ringgate_protocol::{DirectTls, Opened, Opening, Protocol, Refusal, RefusalKind};
 
 use super::link::LinkError;
 use super::rule::refusal_of;
@@ -38,7 +38,11 @@ pub struct Startup {
 impl Session<Accepted> {
     /// Reads the client until it is known what it wants. Everything before that is bounded in time and bytes.
     pub(super) async fn secure<P: Protocol>(mut self) -> Result<Session<Secured<P>>, Box<Ended>> {
-        let mut opening = P::opening();
+        let mut seed = [0; 32];
+        if aws_lc_rs::rand::fill(&mut seed).is_err() {
+            return Err(self.closed(End::Error));
+        }
+        let mut opening = P::opening(&[], seed);
         if self.listener.plain.is_some() {
             opening.offer_no_tls();
         }
@@ -78,7 +82,9 @@ impl Session<Accepted> {
                 Ok(Opened::DirectTls) => {
                     self = self.shake_hands().await?;
                     let alpn = self.client.tls.as_ref().and_then(Tls::alpn);
-                    if alpn.is_none() || alpn != P::DIRECT_TLS_ALPN {
+                    if let DirectTls::WithAlpn(name) = P::DIRECT_TLS
+                        && alpn != Some(name)
+                    {
                         return Err(self.violated("direct TLS without the protocol's ALPN name"));
                     }
                 }

@@ -14,8 +14,8 @@ use ringgate_control::{AuditSink, Authority, CaKind};
 use ringgate_policy::{AuditedStatements, ClusterSettings, CommandSet};
 use ringgate_protocol::postgres::Postgres;
 use ringgate_protocol::{
-    BackendTls, Credential, Fault, Limits, Machine, Opened, Opening, Outbox, Protocol, Refusal, Ruling, SessionKey,
-    Side, Step, Ticket,
+    BackendTls, Credential, Fault, Limits, Machine, Opened, Opening, Outbox, Protocol, Refusal, Resumed, Ruling,
+    SessionKey, Side, SignIn, Step, Ticket,
 };
 
 mod ends;
@@ -142,12 +142,22 @@ fn wires(core: &Rc<Core>) -> Wires {
 }
 
 fn machine() -> <Postgres as Protocol>::Machine {
-    let mut opening = Postgres::opening();
+    let mut opening = Postgres::opening(&[], [0; 32]);
     opening.offer_no_tls();
     let startup = b"\0\0\0\x1f\0\x03\0\0user\0app\0database\0app\0\0";
     let mut out = Vec::new();
     assert!(matches!(opening.handle(startup, false, &mut out), Ok(Opened::Startup { .. })));
-    let login = Postgres::login(&opening, "app", "app", BackendTls::Off, Credential::None, [0; 32]);
+    let login = Postgres::login(
+        &opening,
+        SignIn {
+            user: "app",
+            database: "app",
+            tls: BackendTls::Off,
+            credential: Credential::None,
+            seed: [0; 32],
+            learned: None,
+        },
+    );
     Postgres::machine(opening, login, SessionKey { pid: 7, secret: [1; 32] }, Limits::default())
 }
 
@@ -335,8 +345,8 @@ impl<M: Machine> Machine for Explosive<M> {
         assert!(!(from == Side::Client && input[0] == b'Q'), "a planted mistake");
         self.0.handle(from, input, out)
     }
-    fn resume(&mut self, ruling: Ruling<'_>) {
-        self.0.resume(ruling);
+    fn resume(&mut self, ruling: Ruling<'_>) -> Resumed {
+        self.0.resume(ruling)
     }
     fn refuse(&mut self, refusal: &Refusal<'_>, out: &mut Outbox) {
         self.0.refuse(refusal, out);

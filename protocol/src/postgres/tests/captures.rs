@@ -2,7 +2,9 @@
 
 use super::super::Postgres;
 use crate::testing::{Driver, Transcript, allow_all, capture, check_splits};
-use crate::{BackendTls, Credential, Limits, Login, LoginStep, Machine, Opened, Opening, Protocol, SessionKey, Side};
+use crate::{
+    BackendTls, Credential, Limits, Login, LoginStep, Machine, Opened, Opening, Protocol, SessionKey, Side, SignIn,
+};
 
 macro_rules! recordings {
     ($($name:literal),* $(,)?) => {
@@ -28,11 +30,11 @@ recordings!(
     "simple",
 );
 
-const SMALL: Limits = Limits { frame_bytes_max: 1 << 20, text_bytes_max: 256 };
+const SMALL: Limits = Limits { frame_bytes_max: 1 << 20, text_bytes_max: 256, inline_commands: true };
 
 /// Reads the StartupMessage with the opening and AuthenticationOk with the login, and gives the machine.
 pub(super) fn machine_after(script: &[(Side, Vec<u8>)], limits: Limits) -> super::PostgresMachine {
-    let mut opening = Postgres::opening();
+    let mut opening = Postgres::opening(&[], [0; 32]);
     opening.offer_no_tls();
     let mut out = Vec::new();
     match opening.handle(&script[0].1, false, &mut out) {
@@ -41,7 +43,17 @@ pub(super) fn machine_after(script: &[(Side, Vec<u8>)], limits: Limits) -> super
         }
         other => panic!("{other:?}"),
     }
-    let mut login = Postgres::login(&opening, "alice", "postgres", BackendTls::Off, Credential::None, [0; 32]);
+    let mut login = Postgres::login(
+        &opening,
+        SignIn {
+            user: "alice",
+            database: "postgres",
+            tls: BackendTls::Off,
+            credential: Credential::None,
+            seed: [0; 32],
+            learned: None,
+        },
+    );
     assert_eq!(login.handle(&script[1].1, &mut out).unwrap(), LoginStep::Ready { len: 9 });
     Postgres::machine(opening, login, SessionKey { pid: 4711, secret: [0xab; 32] }, limits)
 }

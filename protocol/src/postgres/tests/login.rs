@@ -3,11 +3,11 @@
 use super::super::{Postgres, PostgresLogin};
 use super::{error, frame, notice};
 use crate::testing::fuzz;
-use crate::{BackendTls, Credential, FaultKind, Login, LoginError, LoginStep, Protocol};
+use crate::{BackendTls, Credential, FaultKind, Login, LoginError, LoginStep, Protocol, SignIn};
 
 fn login(tls: BackendTls, credential: Credential) -> PostgresLogin {
     let opening = fuzz::opened(&[("application_name", "psql"), ("_pq_.grease", "1"), ("replication", "no")]);
-    Postgres::login(&opening, "alice", "app", tls, credential, [0; 32])
+    Postgres::login(&opening, SignIn { user: "alice", database: "app", tls, credential, seed: [0; 32], learned: None })
 }
 
 fn password() -> Credential {

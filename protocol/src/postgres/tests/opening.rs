@@ -16,7 +16,7 @@ fn startup(body: &[u8]) -> Vec<u8> {
 
 /// The kind of fault that `bytes` in TLS end in.
 fn refused(bytes: &[u8]) -> Option<FaultKind> {
-    match Postgres::opening().handle(bytes, true, &mut Vec::new()) {
+    match Postgres::opening(&[], [0; 32]).handle(bytes, true, &mut Vec::new()) {
         Err(fault) => Some(fault.kind),
         Ok(_) => None,
     }
@@ -24,7 +24,7 @@ fn refused(bytes: &[u8]) -> Option<FaultKind> {
 
 #[test]
 fn answers_gss_with_no_and_tls_with_yes_and_reads_the_startup_inside() {
-    let mut opening = Postgres::opening();
+    let mut opening = Postgres::opening(&[], [0; 32]);
     let mut out = Vec::new();
     let gss = message(80_877_104, b"");
     assert!(matches!(opening.handle(&gss, false, &mut out), Ok(Opened::Answered { len: 8 })));
@@ -47,7 +47,7 @@ fn refuses_to_be_asked_for_encryption_twice_or_inside_tls() {
     for code in [80_877_103, 80_877_104] {
         assert_eq!(refused(&message(code, b"")), Some(FaultKind::OutOfOrder));
         assert_eq!(refused(&message(code, b"x")), Some(FaultKind::Malformed));
-        let mut opening = Postgres::opening();
+        let mut opening = Postgres::opening(&[], [0; 32]);
         opening.offer_no_tls();
         let mut out = Vec::new();
         assert!(matches!(opening.handle(&message(code, b""), false, &mut out), Ok(Opened::Answered { len: 8 })));
@@ -60,21 +60,21 @@ fn refuses_to_be_asked_for_encryption_twice_or_inside_tls() {
 #[test]
 fn wants_tls_unless_the_channel_is_trusted() {
     let bytes = startup(b"user\0alice\0\0");
-    let mut opening = Postgres::opening();
+    let mut opening = Postgres::opening(&[], [0; 32]);
     let fault = opening.handle(&bytes, false, &mut Vec::new()).unwrap_err();
     assert_eq!((fault.kind, fault.what), (FaultKind::Denied, "TLS is required"));
     let mut out = Vec::new();
     let refusal = Refusal { kind: RefusalKind::NotAuthorized, message: fault.what, detail: "", hint: "use\0TLS" };
     Postgres::refuse(&mut opening, &refusal, &mut out);
     assert_eq!(out, b"E\0\0\0\x34SFATAL\0VFATAL\0C28000\0MTLS is required\0Huse TLS\0\0");
-    let mut opening = Postgres::opening();
+    let mut opening = Postgres::opening(&[], [0; 32]);
     opening.offer_no_tls();
     assert!(matches!(opening.handle(&bytes, false, &mut Vec::new()), Ok(Opened::Startup { .. })));
 }
 
 #[test]
 fn recognises_tls_at_once_only_in_the_clear() {
-    assert!(matches!(Postgres::opening().handle(b"\x16", false, &mut Vec::new()), Ok(Opened::DirectTls)));
+    assert!(matches!(Postgres::opening(&[], [0; 32]).handle(b"\x16", false, &mut Vec::new()), Ok(Opened::DirectTls)));
     assert_eq!(refused(b"\x16"), Some(FaultKind::Malformed));
 }
 
@@ -99,7 +99,7 @@ fn bounds_the_startup_message() {
     for end in 0..40 {
         let bytes = startup(b"user\0alice\0database\0app\0\0");
         let end = end.min(bytes.len() - 1);
-        match Postgres::opening().handle(&bytes[..end], true, &mut Vec::new()) {
+        match Postgres::opening(&[], [0; 32]).handle(&bytes[..end], true, &mut Vec::new()) {
             Ok(Opened::Need { need }) => assert!(need > end && need <= bytes.len()),
             other => panic!("{end}: {other:?}"),
         }
@@ -149,7 +149,7 @@ fn reads_replication_as_the_server_does() {
     ];
     for (value, expected) in cases {
         let bytes = startup(format!("user\0a\0replication\0{value}\0\0").as_bytes());
-        let mut opening = Postgres::opening();
+        let mut opening = Postgres::opening(&[], [0; 32]);
         let Ok(Opened::Startup { startup, .. }) = opening.handle(&bytes, true, &mut Vec::new()) else {
             panic!("{value}")
         };
@@ -169,7 +169,7 @@ fn reads_cancel_requests_of_both_versions_and_no_others() {
         let mut body = 7_u32.to_be_bytes().to_vec();
         body.resize(4 + secret, 9);
         let bytes = message(80_877_102, &body);
-        match Postgres::opening().handle(&bytes, false, &mut Vec::new()) {
+        match Postgres::opening(&[], [0; 32]).handle(&bytes, false, &mut Vec::new()) {
             Ok(Opened::Cancel { len, pid: 7, secret: read }) => {
                 assert!(good && len == bytes.len() && read.len() == secret);
             }
