@@ -212,7 +212,7 @@ impl MysqlMachine {
             return Err(fault(Side::Client, FaultKind::TooLarge, "command longer than allowed"));
         }
         let Some(&code) = input.get(HEAD) else { return Ok(Decision::Need(HEAD + 1)) };
-        let window = client::window(code, front, self.window())?;
+        let window = client::window(code, front, self.agreed, self.window())?;
         let Some(visible) = input.get(..window) else { return Ok(Decision::Need(window)) };
         let frame = client::frame(front, visible, self.agreed)?;
         match frame.kind {

@@ -191,7 +191,7 @@ pub(super) mod code {
 
 /// How much of a command's first packet is held back to be looked at, at most `window` for those with text.
 /// Errors: `Malformed` for a body shorter or longer than its command allows, `TooLarge` beyond a bound.
-pub(super) fn window(code: u8, head: Head, window: usize) -> Result<usize, Fault> {
+pub(super) fn window(code: u8, head: Head, agreed: Flags, window: usize) -> Result<usize, Fault> {
     let (least, most) = match code {
         code::QUIT | code::STATISTICS | code::PROCESS_INFO | code::DEBUG | code::PING | code::RESET_CONNECTION => {
             (1, 1)
@@ -206,7 +206,7 @@ pub(super) fn window(code: u8, head: Head, window: usize) -> Result<usize, Fault
         code::BINLOG_DUMP | code::BINLOG_DUMP_GTID | code::REGISTER_SLAVE => (11, REPLICATION_MAX),
         code::STMT_SEND_LONG_DATA => return least(head, 7, HEAD + 7),
         code::STMT_EXECUTE => return least(head, 10, window),
-        code::STMT_BULK_EXECUTE => return least(head, 7, window),
+        code::STMT_BULK_EXECUTE if agreed & capability::BULK != 0 => return least(head, 7, window),
         code::QUERY | code::STMT_PREPARE => return least(head, 1, window),
         // Refused by its code alone.
         _ => return Ok(HEAD + 1),

@@ -252,7 +252,7 @@ fn one_call_passes_a_whole_run_of_rows() {
     assert!(matches!(machine.handle(Side::Backend, &ready(b'I'), &mut out), Ok(Step::Note(_))));
     assert!(matches!(machine.handle(Side::Backend, &ready(b'I'), &mut out), Ok(Step::Forward { len: 6 })));
     assert!(matches!(machine.handle(Side::Client, &query("x"), &mut out), Ok(Step::Ask(_))));
-    machine.resume(crate::Ruling::Allow(crate::Ticket::default()));
+    let _ = machine.resume(crate::Ruling::Allow(crate::Ticket::default()));
     assert!(matches!(machine.handle(Side::Client, &query("x"), &mut out), Ok(Step::Forward { len: 7 })));
     match machine.handle(Side::Backend, &rows, &mut out) {
         Ok(Step::Forward { len }) => assert_eq!(len, rows.len() as u64),
