@@ -8,7 +8,8 @@ export RINGGATE_TEST_PYTHON ?= $(TARGET)/python/bin/python
 
 .PHONY: demo test lint bench loadtest fuzz-smoke advisories setup
 demo: setup ; cargo build -p ringgate && tests/demo.sh
-test: setup ; cargo build -p ringgate && cargo test --workspace
+# The binary is built with the tests of its own package, before any test runs.
+test: setup ; cargo test --workspace
 lint: setup $(DENY) ; cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings && $(DENY) check bans licenses sources
 bench: setup ; cargo bench -p ringgate-bench
 loadtest: setup ; cargo build --release -p ringgate -p ringgate-loadtest && python3 loadtest/compare.py
@@ -17,4 +18,4 @@ fuzz-smoke: setup ; tests/fuzz-smoke.sh
 advisories: setup $(DENY) ; $(DENY) check advisories
 setup: ; @tests/setup.sh
 # Built once, in a target directory of its own, so that a change of our code never rebuilds it.
-$(DENY): ; cargo install --locked cargo-deny --version 0.20.2 --root $(TOOLS) --target-dir $(TOOLS)/build && rm -rf $(TOOLS)/build
+$(DENY): ; cargo install --debug --locked cargo-deny --version 0.20.2 --root $(TOOLS) --target-dir $(TOOLS)/build && rm -rf $(TOOLS)/build

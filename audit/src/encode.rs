@@ -30,6 +30,8 @@ pub(crate) mod kind {
     pub(crate) const REJECTED: u8 = 16;
     pub(crate) const AUTH: u8 = 17;
     pub(crate) const OTHER: u8 = 18;
+    pub(crate) const COMMAND: u8 = 19;
+    pub(crate) const RESULTS: u8 = 20;
 }
 
 pub(crate) mod parameter {
@@ -95,6 +97,35 @@ impl Sink for Copy<'_> {
     }
 }
 
+/// Copies as long as there is room, and notes when there is not.
+struct Fit<'a> {
+    left: &'a mut [u8],
+    fits: bool,
+}
+impl Sink for Fit<'_> {
+    #[inline(always)]
+    fn raw(&mut self, bytes: &[u8]) {
+        match std::mem::take(&mut self.left).split_at_mut_checked(bytes.len()) {
+            Some((now, rest)) => {
+                now.copy_from_slice(bytes);
+                self.left = rest;
+            }
+            None => self.fits = false,
+        }
+    }
+}
+
+/// Fills the front of `room` with a record and answers its size. `None`: there is too little room.
+#[inline]
+pub(crate) fn fit(stamp: Stamp, event: &Event<'_>, room: &mut [u8]) -> Option<usize> {
+    let all = room.len();
+    let session = stamp.session.map_or(NO_SESSION, |s| s.0);
+    let mut sink = Fit { left: room, fits: true };
+    sink.raw(&head(kind_of(event), stamp.time_us, session, stamp.ei));
+    body(event, &mut sink);
+    sink.fits.then(|| all - sink.left.len())
+}
+
 /// Bytes of the whole record.
 pub(crate) fn size(event: &Event<'_>) -> usize {
     let mut count = Count(HEAD_BYTES);
@@ -105,21 +136,22 @@ pub(crate) fn size(event: &Event<'_>) -> usize {
 /// Fills a record of exactly [`size`] bytes. Length and tag are the ring's.
 pub(crate) fn write(stamp: Stamp, event: &Event<'_>, slot: &mut [u8]) {
     let session = stamp.session.map_or(NO_SESSION, |s| s.0);
-    let mut sink = head(kind_of(event), stamp.time_us, session, stamp.ei, slot);
+    let mut sink = Copy(slot);
+    sink.raw(&head(kind_of(event), stamp.time_us, session, stamp.ei));
     body(event, &mut sink);
     // A walk that yielded less the second time leaves no bytes of an older record behind.
     sink.0.fill(parameter::END);
 }
 
-fn head(kind: u8, time_us: u64, session: u32, ei: u32, slot: &mut [u8]) -> Copy<'_> {
-    let mut sink = Copy(slot);
-    sink.u32(0);
-    sink.u8(kind);
-    sink.raw(&[0; 3]);
-    sink.u64(time_us);
-    sink.u32(session);
-    sink.u32(ei);
-    sink
+/// Length, flags and tag are left zero.
+#[inline]
+fn head(kind: u8, time_us: u64, session: u32, ei: u32) -> [u8; HEAD_BYTES] {
+    let mut head = [0; HEAD_BYTES];
+    head[4] = kind;
+    head[8..16].copy_from_slice(&time_us.to_le_bytes());
+    head[16..20].copy_from_slice(&session.to_le_bytes());
+    head[20..24].copy_from_slice(&ei.to_le_bytes());
+    head
 }
 
 /// Bytes of the record that opens a session.
@@ -131,12 +163,14 @@ pub(crate) fn open_size(facts: &SessionFacts<'_>) -> usize {
 
 /// Fills a record of exactly [`open_size`] bytes.
 pub(crate) fn write_open(session: u32, facts: &SessionFacts<'_>, slot: &mut [u8]) {
-    open_body(facts, &mut head(kind::OPEN, 0, session, 0, slot));
+    let mut sink = Copy(slot);
+    sink.raw(&head(kind::OPEN, 0, session, 0));
+    open_body(facts, &mut sink);
 }
 
 /// Fills a record of [`HEAD_BYTES`] that closes a session.
 pub(crate) fn write_close(session: u32, slot: &mut [u8]) {
-    head(kind::CLOSE_SESSION, 0, session, 0, slot);
+    Copy(slot).raw(&head(kind::CLOSE_SESSION, 0, session, 0));
 }
 
 fn open_body(f: &SessionFacts<'_>, s: &mut impl Sink) {
@@ -162,6 +196,8 @@ fn kind_of(event: &Event<'_>) -> u8 {
         Event::Execute { .. } => kind::EXECUTE,
         Event::Close { .. } => kind::CLOSE,
         Event::FunctionCall { .. } => kind::FUNCTION,
+        Event::Command { .. } => kind::COMMAND,
+        Event::Results { .. } => kind::RESULTS,
         Event::Result { .. } => kind::RESULT,
         Event::Malformed { .. } => kind::MALFORMED,
         Event::Cancel { .. } => kind::CANCEL,
@@ -176,9 +212,10 @@ fn kind_of(event: &Event<'_>) -> u8 {
 /// Whether the event lets something reach a database, so that it may be refused; what ends or explains is not.
 pub(crate) fn admits(event: &Event<'_>) -> bool {
     match event {
-        Event::SessionStart { error, .. } | Event::Query { error, .. } | Event::FunctionCall { error, .. } => {
-            error.is_empty()
-        }
+        Event::SessionStart { error, .. }
+        | Event::Query { error, .. }
+        | Event::Command { error, .. }
+        | Event::FunctionCall { error, .. } => error.is_empty(),
         Event::Parse { .. } | Event::Bind { .. } | Event::Execute { .. } => true,
         _ => false,
     }
@@ -274,6 +311,19 @@ fn body(event: &Event<'_>, s: &mut impl Sink) {
             s.text(error);
             parameters(*arguments, s);
         }
+        Event::Command { name, keys, arguments, argument_bytes, values, error } => {
+            s.text(error);
+            s.bytes(name);
+            s.u32(*arguments);
+            s.u64(*argument_bytes);
+            parameters(*keys, s);
+            parameters(*values, s);
+        }
+        Event::Results { first_ei, count, duration_us } => {
+            s.u32(*first_ei);
+            s.u32(*count);
+            s.u64(*duration_us);
+        }
         Event::Result { query_ei, success, rows, duration_us, code, error, copy_bytes, query_sha256, skipped } => {
             s.u32(*query_ei);
             s.flag(*success);
@@ -346,6 +396,10 @@ impl<'a> Cursor<'a> {
         let n = self.u32()? as usize;
         self.raw(n)
     }
+    /// All that is left.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
     pub(crate) fn hash(&mut self) -> Option<Option<&'a [u8]>> {
         if self.flag()? { Some(Some(self.raw(32)?)) } else { Some(None) }
     }
@@ -357,6 +411,11 @@ pub(crate) struct Head {
     pub(crate) time_us: u64,
     pub(crate) session: u32,
     pub(crate) ei: u32,
+}
+
+/// The kind of a record, 0 when it is too short for one.
+pub(crate) fn kind_at(record: &[u8]) -> u8 {
+    record.get(4).copied().unwrap_or(0)
 }
 
 /// Splits a record into its head and its body.

@@ -184,6 +184,34 @@ pub enum Event<'a> {
         /// Empty, or the rule that refused it.
         error: &'a str,
     },
+    /// One command of a protocol whose statements are commands (Redis): `db.session.query`, TDB02I; with `error`,
+    /// `db.session.query.failed`, TDB02W: refused, never forwarded.
+    ///
+    /// Whoever records it has replaced secrets among keys and values already.
+    Command {
+        /// Canonical name, upper case, as `db_query`: `GET`, `CONFIG|SET`.
+        name: &'a [u8],
+        /// Its keys as `keys`, [`Parameter::Text`] each. [`Parameter::Null`]: which arguments are keys cannot be told.
+        keys: &'a dyn Parameters,
+        /// Arguments behind the name.
+        arguments: u32,
+        /// Bytes of them together.
+        argument_bytes: u64,
+        /// Arguments as `db_query_parameters`; [`NoParameters`] where values are not recorded.
+        values: &'a dyn Parameters,
+        /// Empty, or the rule that refused it.
+        error: &'a str,
+    },
+    /// The success of a run of [`Event::Command`]s: `db.session.result`, TDB10I, for each of the session's events
+    /// `first_ei` to `first_ei + count - 1`, all of which must be commands that were forwarded.
+    Results {
+        /// `ei` of the first.
+        first_ei: u32,
+        /// How many; at least 1.
+        count: u32,
+        /// From forwarding to the end of the reply, of each of them, microseconds.
+        duration_us: u64,
+    },
     /// `db.session.result`, TDB10I.
     Result {
         /// `ei` of the statement.

@@ -10,6 +10,17 @@
 //! `keys/checkpoint.{key,pub}`, `rings/` (records not yet on disk, drained by the next start), `torn/` (bytes cut off by
 //! a crash repair, kept as evidence) and `lock`.
 //!
+//! # Lines and records
+//! A statement and what came of it are two records, for the first is in its ring before the statement is forwarded. The
+//! writer joins them where both are there when it looks: the statement's line then ends with `"result":{"ei":…,…}`, whose
+//! members are those of a `db.session.result` line. `time` is among them when it is not, to a millisecond, the
+//! statement's time plus `duration_us`. A result that finds its statement on disk already is a line of its own, with
+//! `query_ei`; one for a run of commands says how many with `query_count`.
+//!
+//! Bind and Execute that follow one another at one instant with the same portal and values are the Execute's line, with
+//! `bind_ei` and `statement_name`; with an unnamed Parse of the same text before them, also with `parse_ei`. So every
+//! `ei` of a session is in the log: as `ei` of a line or of a result, as `bind_ei` or as `parse_ei`.
+//!
 //! # The chain
 //! A group commit appends event lines and one `audit.batch` line. Its `sha256` covers the exact bytes, newlines
 //! included, of all lines since the former batch line (a segment's header line too); its `prev` is the SHA-256 of the
@@ -30,12 +41,16 @@ pub mod event;
 
 mod chain;
 mod checkpoint;
+mod drain;
 mod encode;
 mod facts;
+mod fields;
+mod join;
 mod json;
 mod line;
 pub mod mask;
 mod options;
+mod outcome;
 mod producer;
 mod recover;
 mod ring;
@@ -43,7 +58,9 @@ pub mod search;
 mod segment;
 mod service;
 mod state;
+mod steps;
 pub mod tail;
+mod text;
 pub mod verify;
 mod writer;
 

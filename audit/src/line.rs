@@ -1,8 +1,12 @@
 //! From a record to its line: the envelope of user-experience section 15.1, then the event's fields.
 use crate::encode::{Cursor, Head, kind, parameter};
 use crate::facts::{Session, Sessions};
+use crate::fields::{Fields, key};
 use crate::json;
 use crate::mask;
+use crate::outcome::Outcome;
+use crate::steps::Steps;
+use crate::text::Text;
 
 /// What all lines of this process share.
 pub(crate) struct Lines {
@@ -33,6 +37,27 @@ pub(crate) struct Own<'a> {
     pub(crate) members: &'a [u8],
 }
 
+/// What else is said in a statement's line, instead of in lines of its own.
+#[derive(Default)]
+pub(crate) struct Joined<'a> {
+    /// Of an Execute: the steps before it.
+    pub(crate) steps: Option<Steps<'a>>,
+    /// What came of the statement.
+    pub(crate) result: Option<Outcome<'a>>,
+}
+
+/// Name and code of an event as they stand in a line, between its `uid` and its `ei`.
+enum Naming<'a> {
+    Fixed(&'static str),
+    Given { event: &'a str, code: &'a str },
+}
+
+macro_rules! fixed {
+    ($event:literal, $code:literal) => {
+        Naming::Fixed(concat!("\",\"event\":\"", $event, "\",\"code\":\"", $code, "\",\"ei\":"))
+    };
+}
+
 impl Lines {
     pub(crate) fn new(seq: u64) -> Self {
         let random = uuid::Uuid::new_v4().as_u128() as u64;
@@ -44,18 +69,23 @@ impl Lines {
     }
 
     /// The envelope up to the origin, without the session's part. Takes the next number.
-    fn envelope(&mut self, out: &mut Vec<u8>, event: &str, code: &str, ei: u32, time_us: u64, origin: &[u8]) {
+    fn envelope(&mut self, out: &mut Vec<u8>, naming: &Naming<'_>, ei: u32, time_us: u64, origin: &[u8]) {
         out.extend_from_slice(b"{\"v\":1,\"seq\":");
         json::number(out, self.seq);
         out.extend_from_slice(b",\"time\":\"");
         out.extend_from_slice(self.clock.format(time_us));
         out.extend_from_slice(b"\",\"uid\":\"");
         self.uid(out, time_us);
-        out.extend_from_slice(b"\",\"event\":");
-        json::string(out, event);
-        out.extend_from_slice(b",\"code\":");
-        json::string(out, code);
-        out.extend_from_slice(b",\"ei\":");
+        match naming {
+            Naming::Fixed(text) => out.extend_from_slice(text.as_bytes()),
+            Naming::Given { event, code } => {
+                out.extend_from_slice(b"\",\"event\":");
+                json::string(out, event);
+                out.extend_from_slice(b",\"code\":");
+                json::string(out, code);
+                out.extend_from_slice(b",\"ei\":");
+            }
+        }
         json::number(out, u64::from(ei));
         out.push(b',');
         out.extend_from_slice(origin);
@@ -68,16 +98,13 @@ impl Lines {
         let ms = time_us / 1000;
         let high = (ms << 16) | 0x7000 | (self.seq & 0xfff);
         let low = (self.uid_low >> 2) | (1 << 63);
-        let mut bytes = [0u8; 16];
-        bytes[..8].copy_from_slice(&high.to_be_bytes());
-        bytes[8..].copy_from_slice(&low.to_be_bytes());
-        let mut text = uuid::Uuid::encode_buffer();
-        out.extend_from_slice(uuid::Uuid::from_bytes(bytes).hyphenated().encode_lower(&mut text).as_bytes());
+        let uid = uuid::Uuid::from_u64_pair(high, low);
+        out.extend_from_slice(uid.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes());
     }
 
     /// Appends a line of the log's own.
     pub(crate) fn own(&mut self, out: &mut Vec<u8>, origin: &[u8], own: &Own<'_>) {
-        self.envelope(out, own.event, own.code, 0, own.time_us, origin);
+        self.envelope(out, &Naming::Given { event: own.event, code: own.code }, 0, own.time_us, origin);
         if !own.members.is_empty() {
             out.push(b',');
             out.extend_from_slice(own.members);
@@ -85,7 +112,8 @@ impl Lines {
         out.extend_from_slice(b"}\n");
     }
 
-    /// Appends the line of a record. `None`, with `out` and the numbering as before, when the record cannot be read.
+    /// Appends the line of a record and what is joined to it. `None`, with `out` and the numbering as before, when the
+    /// record cannot be read.
     pub(crate) fn record(
         &mut self,
         out: &mut Vec<u8>,
@@ -93,14 +121,37 @@ impl Lines {
         sessions: &mut Sessions,
         head: &Head,
         body: &mut Cursor<'_>,
+        joined: &Joined<'_>,
     ) -> Option<()> {
         let (from, seq) = (out.len(), self.seq);
-        let done = self.try_record(out, origin, sessions, head, body);
+        let done = self.try_record(out, origin, sessions, head, body, joined);
         if done.is_none() {
             out.truncate(from);
             self.seq = seq;
         }
         done
+    }
+
+    /// Appends a line for a result that no statement's line has.
+    pub(crate) fn result(
+        &mut self,
+        out: &mut Vec<u8>,
+        origin: &[u8],
+        sessions: &mut Sessions,
+        session: u32,
+        outcome: &Outcome<'_>,
+    ) {
+        let session = sessions.get_mut(&session);
+        let naming = fixed!("db.session.result", "TDB10I");
+        self.envelope(out, &naming, outcome.ei, outcome.time_us, origin);
+        facts(out, session.as_deref());
+        let mut f = Fields { out, clock: &mut self.clock };
+        f.number(key!("query_ei"), u64::from(outcome.first));
+        if outcome.count != 1 {
+            f.number(key!("query_count"), u64::from(outcome.count));
+        }
+        came_of(&mut f, outcome, outcome.first, session);
+        out.extend_from_slice(b"}\n");
     }
 
     fn try_record(
@@ -110,85 +161,90 @@ impl Lines {
         sessions: &mut Sessions,
         head: &Head,
         body: &mut Cursor<'_>,
+        joined: &Joined<'_>,
     ) -> Option<()> {
         let mut session = sessions.get_mut(&head.session);
-        let (event, code, error) = naming(head.kind, body)?;
-        self.envelope(out, event, code, head.ei, head.time_us, origin);
-        if let Some(session) = &session {
-            out.push(b',');
-            out.extend_from_slice(&session.line);
-        }
+        let (naming, error) = naming(head.kind, body)?;
+        self.envelope(out, &naming, head.ei, head.time_us, origin);
+        facts(out, session.as_deref());
         let mut f = Fields { out, clock: &mut self.clock };
         match head.kind {
             kind::START => start(&mut f, error, body, session.as_deref())?,
             kind::END => {
                 let numbers = [body.u64()?, body.u64()?, body.u64()?, body.u64()?];
-                f.text("reason", body.bytes()?);
-                f.time("start_time", numbers[0]);
-                f.time("end_time", head.time_us);
-                f.number("statements", numbers[1]);
-                f.number("bytes_in", numbers[2]);
-                f.number("bytes_out", numbers[3]);
+                f.text(key!("reason"), body.bytes()?);
+                f.time(key!("start_time"), numbers[0]);
+                f.time(key!("end_time"), head.time_us);
+                f.number(key!("statements"), numbers[1]);
+                f.number(key!("bytes_in"), numbers[2]);
+                f.number(key!("bytes_out"), numbers[3]);
             }
             kind::QUERY => {
-                f.flag("success", error.is_empty());
-                f.text_unless_empty("error", error);
+                f.flag(key!("success"), error.is_empty());
+                f.text_unless_empty(key!("error"), error);
                 let st = Text::read(body)?;
-                statement(&mut f, &st, "db_query", Some(body), head.ei, session.as_deref_mut())?;
+                statement(&mut f, &st, key!("db_query"), Some(body), head.ei, session.as_deref_mut())?;
             }
+            kind::COMMAND => command(&mut f, error, body)?,
             kind::PARSE => {
-                f.text("statement_name", body.bytes()?);
+                f.text(key!("statement_name"), body.bytes()?);
                 let st = Text::read(body)?;
-                statement(&mut f, &st, "query", None, head.ei, session.as_deref_mut())?;
+                statement(&mut f, &st, key!("query"), None, head.ei, session.as_deref_mut())?;
             }
             kind::BIND => {
-                f.text("statement_name", body.bytes()?);
-                f.text("portal_name", body.bytes()?);
-                f.parameters("parameters", body)?;
+                f.text(key!("statement_name"), body.bytes()?);
+                f.text(key!("portal_name"), body.bytes()?);
+                f.parameters(key!("parameters"), body)?;
             }
             kind::EXECUTE => {
-                f.text("portal_name", body.bytes()?);
+                if let Some(steps) = &joined.steps {
+                    if let Some(ei) = steps.parse_ei {
+                        f.number(key!("parse_ei"), u64::from(ei));
+                    }
+                    f.number(key!("bind_ei"), u64::from(steps.bind_ei));
+                    f.text(key!("statement_name"), steps.name);
+                }
+                f.text(key!("portal_name"), body.bytes()?);
                 let st = Text::read(body)?;
-                statement(&mut f, &st, "db_query", Some(body), head.ei, session.as_deref_mut())?;
+                statement(&mut f, &st, key!("db_query"), Some(body), head.ei, session.as_deref_mut())?;
             }
             kind::CLOSE => {
-                let name = if body.flag()? { "portal_name" } else { "statement_name" };
+                let name = if body.flag()? { key!("portal_name") } else { key!("statement_name") };
                 f.text(name, body.bytes()?);
             }
             kind::FUNCTION => {
                 let oid = body.u32()?;
                 let error = body.bytes()?;
                 if !error.is_empty() {
-                    f.flag("success", false);
-                    f.text("error", error);
+                    f.flag(key!("success"), false);
+                    f.text(key!("error"), error);
                 }
-                f.number("function_oid", u64::from(oid));
-                f.parameters("function_args", body)?;
+                f.number(key!("function_oid"), u64::from(oid));
+                f.parameters(key!("function_args"), body)?;
             }
-            kind::RESULT => result(&mut f, body, session)?,
             kind::MALFORMED => {
-                f.text("side", body.bytes()?);
-                f.text("rule", body.bytes()?);
-                f.base64("payload", body.bytes()?);
+                f.text(key!("side"), body.bytes()?);
+                f.text(key!("rule"), body.bytes()?);
+                f.base64(key!("payload"), body.bytes()?);
             }
             kind::CANCEL => {
-                f.flag("matched", body.flag()?);
-                f.text("canceller", body.bytes()?);
+                f.flag(key!("matched"), body.flag()?);
+                f.text(key!("canceller"), body.bytes()?);
             }
             kind::TERMINATED => {
-                f.text("actor", body.bytes()?);
-                f.text("reason", body.bytes()?);
+                f.text(key!("actor"), body.bytes()?);
+                f.text(key!("reason"), body.bytes()?);
             }
-            kind::DISCONNECT => f.text("reason", body.bytes()?),
+            kind::DISCONNECT => f.text(key!("reason"), body.bytes()?),
             kind::REJECTED => {
-                f.number("maximum", body.u64()?);
-                f.text("reason", body.bytes()?);
+                f.number(key!("maximum"), body.u64()?);
+                f.text(key!("reason"), body.bytes()?);
             }
             kind::AUTH => {
-                f.text("addr.remote", body.bytes()?);
-                f.text("db_protocol", body.bytes()?);
-                f.flag("success", false);
-                f.text("error", body.bytes()?);
+                f.text(key!("addr.remote"), body.bytes()?);
+                f.text(key!("db_protocol"), body.bytes()?);
+                f.flag(key!("success"), false);
+                f.text(key!("error"), body.bytes()?);
             }
             kind::OTHER => {
                 let members = std::str::from_utf8(body.bytes()?).ok()?;
@@ -200,69 +256,86 @@ impl Lines {
             }
             _ => return None,
         }
+        if let Some(outcome) = &joined.result {
+            f.out.extend_from_slice(b",\"result\":{\"ei\":");
+            json::number(f.out, u64::from(outcome.ei));
+            if !outcome.follows(head.time_us) {
+                f.time(key!("time"), outcome.time_us);
+            }
+            came_of(&mut f, outcome, head.ei, session);
+            f.out.push(b'}');
+        }
         out.extend_from_slice(b"}\n");
         Some(())
     }
 }
 
-/// Event name, code, and the error text where the kind begins with one.
-fn naming<'a>(kind: u8, body: &mut Cursor<'a>) -> Option<(&'a str, &'a str, &'a [u8])> {
-    let plain = |event, code| Some((event, code, &b""[..]));
-    match kind {
+fn facts(out: &mut Vec<u8>, session: Option<&Session>) {
+    if let Some(session) = session {
+        out.push(b',');
+        out.extend_from_slice(&session.line);
+    }
+}
+
+/// Event name and code, and the error text where the kind begins with one.
+fn naming<'a>(kind: u8, body: &mut Cursor<'a>) -> Option<(Naming<'a>, &'a [u8])> {
+    let naming = match kind {
         kind::START => {
             let error = body.bytes()?;
-            Some(("db.session.start", if error.is_empty() { "TDB00I" } else { "TDB00W" }, error))
+            let started = fixed!("db.session.start", "TDB00I");
+            let refused = fixed!("db.session.start", "TDB00W");
+            return Some((if error.is_empty() { started } else { refused }, error));
         }
-        kind::QUERY => match body.bytes()? {
-            b"" => plain("db.session.query", "TDB02I"),
-            error => Some(("db.session.query.failed", "TDB02W", error)),
+        kind::QUERY | kind::COMMAND => match body.bytes()? {
+            b"" => fixed!("db.session.query", "TDB02I"),
+            error => return Some((fixed!("db.session.query.failed", "TDB02W"), error)),
         },
         kind::FUNCTION => {
             // The object id comes first; look ahead without consuming.
             let mut ahead = body.clone();
             ahead.u32()?;
             if ahead.bytes()?.is_empty() {
-                plain("db.session.postgres.function", "TPG04I")
+                fixed!("db.session.postgres.function", "TPG04I")
             } else {
-                plain("db.session.query.failed", "TDB02W")
+                fixed!("db.session.query.failed", "TDB02W")
             }
         }
         kind::OTHER => {
             let event = std::str::from_utf8(body.bytes()?).ok()?;
             let code = std::str::from_utf8(body.bytes()?).ok()?;
-            Some((event, code, &b""[..]))
+            Naming::Given { event, code }
         }
-        kind::END => plain("db.session.end", "TDB01I"),
-        kind::PARSE => plain("db.session.postgres.statements.parse", "TPG00I"),
-        kind::BIND => plain("db.session.postgres.statements.bind", "TPG01I"),
-        kind::EXECUTE => plain("db.session.postgres.statements.execute", "TPG02I"),
-        kind::CLOSE => plain("db.session.postgres.statements.close", "TPG03I"),
-        kind::RESULT => plain("db.session.result", "TDB10I"),
-        kind::MALFORMED => plain("db.session.malformed_packet", "TDB06I"),
-        kind::CANCEL => plain("db.session.cancel", "TDB20I"),
-        kind::TERMINATED => plain("db.session.terminated", "TDB21I"),
-        kind::DISCONNECT => plain("client.disconnect", "T3006I"),
-        kind::REJECTED => plain("session.rejected", "T1006W"),
-        kind::AUTH => plain("auth", "T3007W"),
-        _ => None,
-    }
+        kind::END => fixed!("db.session.end", "TDB01I"),
+        kind::PARSE => fixed!("db.session.postgres.statements.parse", "TPG00I"),
+        kind::BIND => fixed!("db.session.postgres.statements.bind", "TPG01I"),
+        kind::EXECUTE => fixed!("db.session.postgres.statements.execute", "TPG02I"),
+        kind::CLOSE => fixed!("db.session.postgres.statements.close", "TPG03I"),
+        kind::MALFORMED => fixed!("db.session.malformed_packet", "TDB06I"),
+        kind::CANCEL => fixed!("db.session.cancel", "TDB20I"),
+        kind::TERMINATED => fixed!("db.session.terminated", "TDB21I"),
+        kind::DISCONNECT => fixed!("client.disconnect", "T3006I"),
+        kind::REJECTED => fixed!("session.rejected", "T1006W"),
+        kind::AUTH => fixed!("auth", "T3007W"),
+        _ => return None,
+    };
+    Some((naming, b""))
 }
 
 fn start(f: &mut Fields<'_>, error: &[u8], body: &mut Cursor<'_>, session: Option<&Session>) -> Option<()> {
-    f.flag("success", error.is_empty());
-    f.text_unless_empty("error", error);
-    f.text_unless_empty("message", body.bytes()?);
-    f.text("user_agent", body.bytes()?);
+    f.flag(key!("success"), error.is_empty());
+    f.text_unless_empty(key!("error"), error);
+    f.text_unless_empty(key!("message"), body.bytes()?);
+    f.text(key!("user_agent"), body.bytes()?);
     let pid = body.u32()?;
     if pid != 0 {
-        let name = if session.is_none_or(|s| s.postgres) { "postgres_pid" } else { "backend_pid" };
+        let name = if session.is_none_or(|s| s.postgres) { key!("postgres_pid") } else { key!("backend_pid") };
         f.number(name, u64::from(pid));
     }
     if let Some(session) = session {
         f.out.push(b',');
         f.out.extend_from_slice(&session.start);
     }
-    f.name("startup_parameters");
+    f.name(key!("startup_parameters"));
     f.out.push(b'{');
     for i in 0..body.u32()? {
         if i > 0 {
@@ -276,200 +349,83 @@ fn start(f: &mut Fields<'_>, error: &[u8], body: &mut Cursor<'_>, session: Optio
     Some(())
 }
 
-fn result(f: &mut Fields<'_>, body: &mut Cursor<'_>, session: Option<&mut Session>) -> Option<()> {
-    let query_ei = body.u32()?;
-    let (success, skipped, has_rows) = (body.flag()?, body.flag()?, body.flag()?);
-    let (rows, duration, copied) = (body.u64()?, body.u64()?, body.u64()?);
-    let (code, error, hash) = (body.bytes()?, body.bytes()?, body.hash()?);
-    f.number("query_ei", u64::from(query_ei));
-    f.flag("success", success);
-    if has_rows {
-        f.number("rows", rows);
-    }
-    f.number("duration_us", duration);
-    let masked = session.is_none_or(|s| s.take_masked(query_ei));
-    f.text_unless_empty("error_code", code);
-    if masked && quotes(error) {
-        // A syntax error repeats the text near it, and that text was masked.
-        f.text("error", b"***");
-        f.flag("masked", true);
-    } else {
-        f.text_unless_empty("error", error);
-    }
-    if copied > 0 {
-        f.number("copy_bytes", copied);
-    }
-    // A hash lets a short password be found by trying: masked texts have none.
-    if let (Some(hash), false) = (hash, masked) {
-        f.hex("query_sha256", hash);
-    }
-    if skipped {
-        f.flag("skipped", true);
+fn command(f: &mut Fields<'_>, error: &[u8], body: &mut Cursor<'_>) -> Option<()> {
+    f.flag(key!("success"), error.is_empty());
+    f.text_unless_empty(key!("error"), error);
+    f.text(key!("db_query"), body.bytes()?);
+    let (arguments, argument_bytes) = (body.u32()?, body.u64()?);
+    f.parameters(key!("keys"), body)?;
+    f.number(key!("arguments"), u64::from(arguments));
+    f.number(key!("argument_bytes"), argument_bytes);
+    if body.clone().u8()? != parameter::END {
+        f.parameters(key!("db_query_parameters"), body)?;
     }
     Some(())
+}
+
+/// What came of the statement `query_ei`.
+fn came_of(f: &mut Fields<'_>, outcome: &Outcome<'_>, query_ei: u32, session: Option<&mut Session>) {
+    f.flag(key!("success"), outcome.success);
+    if let Some(rows) = outcome.rows {
+        f.number(key!("rows"), rows);
+    }
+    f.number(key!("duration_us"), outcome.duration_us);
+    let masked = session.is_none_or(|s| s.take_masked(query_ei));
+    f.text_unless_empty(key!("error_code"), outcome.code);
+    if masked && quotes(outcome.error) {
+        // A syntax error repeats the text near it, and that text was masked.
+        f.text(key!("error"), b"***");
+        f.flag(key!("masked"), true);
+    } else {
+        f.text_unless_empty(key!("error"), outcome.error);
+    }
+    if outcome.copy_bytes > 0 {
+        f.number(key!("copy_bytes"), outcome.copy_bytes);
+    }
+    // A hash lets a short password be found by trying: masked texts have none.
+    if let (Some(hash), false) = (outcome.hash, masked) {
+        f.hex(key!("query_sha256"), hash);
+    }
+    if outcome.skipped {
+        f.flag(key!("skipped"), true);
+    }
 }
 
 fn quotes(text: &[u8]) -> bool {
     memchr::memchr2(b'\'', b'"', text).is_some()
 }
 
-/// A statement's text as recorded.
-struct Text<'a> {
-    full: u64,
-    hash: Option<&'a [u8]>,
-    query_type: &'a [u8],
-    text: &'a [u8],
-}
-
-impl<'a> Text<'a> {
-    fn read(c: &mut Cursor<'a>) -> Option<Self> {
-        Some(Self { full: c.u64()?, hash: c.hash()?, query_type: c.bytes()?, text: c.bytes()? })
-    }
-}
-
 fn statement(
     f: &mut Fields<'_>,
     st: &Text<'_>,
-    name: &str,
+    name: &'static str,
     parameters: Option<&mut Cursor<'_>>,
     ei: u32,
     session: Option<&mut Session>,
 ) -> Option<()> {
-    let truncated = st.full > st.text.len() as u64;
-    // A cut text may end inside a character; what is left of it is not a reason to call the whole text binary.
-    let mut text = st.text;
-    if truncated
-        && let Err(e) = std::str::from_utf8(text)
-        && e.error_len().is_none()
-    {
-        text = &text[..e.valid_up_to()];
-    }
-    let masked = mask::mask(text);
+    let truncated = st.is_cut();
+    let masked = mask::mask(st.shown());
     f.name(name);
     if !json::bytes(f.out, &masked, "") {
         f.out.extend_from_slice(b",\"encoding\":\"base64\"");
     }
     let was_masked = matches!(masked, std::borrow::Cow::Owned(_));
     if let Some(parameters) = parameters {
-        f.parameters("db_query_parameters", parameters)?;
+        f.parameters(key!("db_query_parameters"), parameters)?;
     }
-    f.text_unless_empty("query_type", st.query_type);
-    f.flag("truncated", truncated);
+    f.text_unless_empty(key!("query_type"), st.query_type);
+    f.flag(key!("truncated"), truncated);
     if truncated {
-        f.number("query_bytes", st.full);
+        f.number(key!("query_bytes"), st.full);
         if let (Some(hash), false) = (st.hash, was_masked) {
-            f.hex("query_sha256", hash);
+            f.hex(key!("query_sha256"), hash);
         }
     }
     if was_masked {
-        f.flag("masked", true);
+        f.flag(key!("masked"), true);
         if let Some(session) = session {
             session.note_masked(ei);
         }
     }
     Some(())
-}
-
-/// Appends members, each behind a comma.
-struct Fields<'a> {
-    out: &'a mut Vec<u8>,
-    clock: &'a mut json::Clock,
-}
-
-impl Fields<'_> {
-    fn name(&mut self, name: &str) {
-        self.out.extend_from_slice(b",\"");
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
-    }
-    fn number(&mut self, name: &str, v: u64) {
-        self.name(name);
-        json::number(self.out, v);
-    }
-    fn flag(&mut self, name: &str, v: bool) {
-        self.name(name);
-        self.out.extend_from_slice(if v { b"true" } else { b"false" });
-    }
-    fn text(&mut self, name: &str, v: &[u8]) {
-        self.name(name);
-        json::bytes(self.out, v, "base64:");
-    }
-    fn text_unless_empty(&mut self, name: &str, v: &[u8]) {
-        if !v.is_empty() {
-            self.text(name, v);
-        }
-    }
-    fn base64(&mut self, name: &str, v: &[u8]) {
-        self.name(name);
-        self.out.push(b'"');
-        json::base64(self.out, v);
-        self.out.push(b'"');
-    }
-    fn hex(&mut self, name: &str, v: &[u8]) {
-        self.name(name);
-        self.out.push(b'"');
-        json::hex(self.out, v);
-        self.out.push(b'"');
-    }
-    fn time(&mut self, name: &str, us: u64) {
-        self.name(name);
-        self.out.push(b'"');
-        self.out.extend_from_slice(self.clock.format(us));
-        self.out.push(b'"');
-    }
-
-    fn parameters(&mut self, name: &str, c: &mut Cursor<'_>) -> Option<()> {
-        self.name(name);
-        self.out.push(b'[');
-        let mut first = true;
-        loop {
-            let kind = c.u8()?;
-            if kind == parameter::END {
-                break;
-            }
-            if !std::mem::take(&mut first) {
-                self.out.push(b',');
-            }
-            match kind {
-                parameter::NULL => self.out.extend_from_slice(b"null"),
-                parameter::TEXT => {
-                    json::bytes(self.out, c.bytes()?, "base64:");
-                }
-                parameter::BINARY => {
-                    self.out.extend_from_slice(b"\"base64:");
-                    json::base64(self.out, c.bytes()?);
-                    self.out.push(b'"');
-                }
-                parameter::INT => {
-                    let v = c.u64()? as i64;
-                    if v < 0 {
-                        self.out.push(b'-');
-                    }
-                    json::number(self.out, v.unsigned_abs());
-                }
-                parameter::FLOAT => float(self.out, f64::from_bits(c.u64()?)),
-                parameter::BOOL => self.out.extend_from_slice(if c.flag()? { b"true" } else { b"false" }),
-                parameter::TYPE => {
-                    self.out.extend_from_slice(b"{\"type\":");
-                    json::number(self.out, u64::from(c.u32()?));
-                    self.out.push(b'}');
-                }
-                parameter::CUT => {
-                    self.out.extend_from_slice(b"{\"cut_bytes\":");
-                    json::number(self.out, c.u64()?);
-                    self.out.push(b'}');
-                }
-                _ => return None,
-            }
-        }
-        self.out.push(b']');
-        Some(())
-    }
-}
-
-/// A JSON number; what JSON has no number for is a string.
-fn float(out: &mut Vec<u8>, v: f64) {
-    use std::io::Write as _;
-    let written = if v.is_finite() { write!(out, "{v:?}") } else { write!(out, "\"{v}\"") };
-    debug_assert!(written.is_ok(), "a Vec takes every byte");
 }

@@ -20,7 +20,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// What happens when a record cannot be kept.
     pub mode: Mode,
-    /// Longest a record waits for its group commit. Default 2 ms.
+    /// Longest a record waits for its group commit: the writer's time between looks. In durable mode it looks at once.
+    /// Default 2 ms.
     pub flush_interval: Duration,
     /// Bytes of lines that close a group commit early. Default 1 MiB.
     pub batch_bytes: usize,

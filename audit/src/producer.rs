@@ -1,5 +1,6 @@
 //! The recording end: one [`Producer`] per worker, one [`SharedProducer`] for the control plane.
 use std::cell::Cell;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -73,25 +74,37 @@ impl Producer {
                 return self.refuse(Refused::SinkBroken, true);
             }
         }
+        // In one pass where the free part of the ring lies together, as it does but once a lap.
+        if let Some(position) = self.ring.append(limit, |room| encode::fit(stamp, event, room)) {
+            return Ok(self.placed(position));
+        }
         self.place(encode::size(event), limit, |at| encode::write(stamp, event, at))
     }
 
     #[inline]
+    fn placed(&mut self, position: u64) -> Position {
+        if self.shared.mode == Mode::Durable {
+            // Either the writer sees this record before it sleeps, or its sleep is seen here.
+            fence(Ordering::SeqCst);
+        }
+        let capacity = self.ring.map().capacity();
+        if self.ring.used_at_most() > capacity / 4 {
+            self.fills_up(capacity);
+        }
+        if self.shared.is_idle() {
+            self.shared.doorbell();
+        }
+        Position(position)
+    }
+
+    #[cold]
     fn place(&mut self, bytes: usize, limit: u64, fill: impl FnOnce(&mut [u8])) -> Result<Position, Refused> {
         let admits = limit != u64::MAX;
-        let capacity = self.ring.map().capacity();
-        if bytes as u64 > capacity / 4 {
+        if bytes as u64 > self.ring.map().capacity() / 4 {
             return self.refuse(Refused::TooLarge, admits);
         }
         match self.ring.write(bytes, limit, fill) {
-            Some(position) => {
-                if self.ring.used_at_most() > capacity / 2 {
-                    self.half_full(capacity);
-                } else if self.shared.is_idle() {
-                    self.shared.doorbell();
-                }
-                Ok(Position(position))
-            }
+            Some(position) => Ok(self.placed(position)),
             None => {
                 self.ring.map().ask_room();
                 self.shared.doorbell();
@@ -100,11 +113,12 @@ impl Producer {
         }
     }
 
-    /// Rings for the writer above half, and again only after a sixteenth of the ring: never per record.
+    /// Rings for the writer above a quarter, well before pressure, and again only after a sixteenth of the ring: never per
+    /// record.
     #[cold]
-    fn half_full(&mut self, capacity: u64) {
+    fn fills_up(&mut self, capacity: u64) {
         self.ring.look();
-        if self.ring.used_at_most() > capacity / 2 && self.ring.tail() - self.rung_at >= capacity / 16 {
+        if self.ring.used_at_most() > capacity / 4 && self.ring.tail() - self.rung_at >= capacity / 16 {
             self.rung_at = self.ring.tail();
             self.shared.doorbell();
         }

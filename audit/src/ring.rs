@@ -202,6 +202,28 @@ impl RingProducer {
         self.head_seen = self.map.head();
     }
 
+    /// Places one record whose size nobody has counted: `fill` is given the free bytes that lie together, up to `limit` in
+    /// use and a quarter of the ring, and answers how many it filled. `None`: there are too few of them, or `fill` found so.
+    #[inline]
+    pub(crate) fn append(&mut self, limit: u64, fill: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<u64> {
+        let capacity = self.map.capacity;
+        let index = self.tail & (capacity - 1);
+        let used = self.tail - self.head_seen;
+        let free = limit.min(capacity).saturating_sub(used);
+        let room = free.min(capacity - index).min(capacity / 4) & !7;
+        // SAFETY: `index + room <= capacity`; the range [tail, tail + room) is past the published tail and at most
+        // `capacity` past a head that only grows, so the consumer looks at none of it before the release store below;
+        // `&mut self` is the only producer of this map.
+        let free = unsafe { std::slice::from_raw_parts_mut(self.map.data(index as usize), room as usize) };
+        let bytes = fill(free)?;
+        let slot = free.get_mut(..bytes).filter(|slot| slot.len() >= RECORD_HEAD_BYTES)?;
+        slot[..4].copy_from_slice(&(bytes as u32).to_le_bytes());
+        slot[6..8].copy_from_slice(&tag(self.tail).to_le_bytes());
+        self.tail += padded(bytes);
+        self.map.word(AT_TAIL).store(self.tail, Ordering::Release);
+        Some(self.tail)
+    }
+
     /// Places one record of `bytes` (its head included), filled by `fill`, unless the ring would then hold more than
     /// `limit` bytes. Returns the position after it.
     #[inline]
@@ -262,9 +284,15 @@ impl RingConsumer {
     }
 
     /// The next record and the position after it, or `None` when there is none yet. Does not advance.
+    #[cfg(test)]
     pub(crate) fn peek(&self, tail: u64) -> Result<Option<(&[u8], u64)>, Damaged> {
+        self.at(self.read, tail)
+    }
+
+    /// The record at `position` and the position after it, or `None` when that is `tail`. `position` must be one that
+    /// this answered, or [`RingConsumer::read`].
+    pub(crate) fn at(&self, mut position: u64, tail: u64) -> Result<Option<(&[u8], u64)>, Damaged> {
         let capacity = self.map.capacity;
-        let mut position = self.read;
         if position >= tail {
             return if position == tail { Ok(None) } else { Err(Damaged) };
         }
@@ -272,7 +300,11 @@ impl RingConsumer {
         if tail > 1 << 60 {
             return Err(Damaged);
         }
-        if tail - self.map.head() > capacity || !position.is_multiple_of(8) || !tail.is_multiple_of(8) {
+        if position < self.read
+            || tail - self.map.head() > capacity
+            || !position.is_multiple_of(8)
+            || !tail.is_multiple_of(8)
+        {
             return Err(Damaged);
         }
         let mut index = position & (capacity - 1);
@@ -301,7 +333,7 @@ impl RingConsumer {
         Ok(Some((record, position + padded(bytes))))
     }
 
-    /// Steps past a record that `peek` returned.
+    /// Steps past records that [`RingConsumer::at`] answered.
     pub(crate) fn advance(&mut self, to: u64) {
         self.read = to;
     }

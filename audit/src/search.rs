@@ -1,4 +1,5 @@
-//! Finding events: a stream over the segments, statements joined with their results.
+//! Finding events: a stream over the segments. Statements that the writer could not join with their results are joined
+//! here, so that a statement found has its outcome as the member `result` either way.
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
@@ -127,7 +128,9 @@ impl Joiner {
                     | "db.session.mysql.statements.execute"
             )
         );
-        let key = get("sid").zip(event.get("ei").and_then(Value::as_u64)).filter(|_| statement);
+        // What the writer joined waits for nothing.
+        let waits = statement && !event.contains_key("result");
+        let key = get("sid").zip(event.get("ei").and_then(Value::as_u64)).filter(|_| waits);
         let waits = key.is_some();
         if let Some((sid, ei)) = key {
             self.waiting.insert((sid.to_owned(), ei), self.shown + self.queue.len() as u64);
@@ -135,17 +138,22 @@ impl Joiner {
         self.queue.push_back((event, waits));
     }
 
-    /// Hangs a result on its statement; gives it back when that is not waiting.
+    /// Hangs a result on its statements; gives it back when none of them is waiting.
     fn join(&mut self, result: Map<String, Value>) -> Option<Map<String, Value>> {
-        let key = result
-            .get("sid")
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-            .zip(result.get("query_ei").and_then(Value::as_u64));
-        let place = key.and_then(|key| self.waiting.remove(&key));
-        let entry = place.and_then(|p| self.queue.get_mut(usize::try_from(p - self.shown).ok()?));
-        let Some((statement, waits)) = entry else { return Some(result) };
-        *waits = false;
+        let number = |name: &str| result.get(name).and_then(Value::as_u64);
+        let sid = result.get("sid").and_then(Value::as_str);
+        let Some((sid, first)) = sid.zip(number("query_ei")) else { return Some(result) };
+        let end = first.saturating_add(number("query_count").unwrap_or(1));
+        let mut places = Vec::new();
+        if end - first <= self.waiting.len() as u64 {
+            places.extend((first..end).filter_map(|ei| self.waiting.remove(&(sid.to_owned(), ei))));
+        } else {
+            let of_result = |key: &(String, u64), _: &mut u64| key.0 == sid && (first..end).contains(&key.1);
+            places.extend(self.waiting.extract_if(of_result).map(|(_, place)| place));
+        }
+        if places.is_empty() {
+            return Some(result);
+        }
         let own = [
             "seq",
             "time",
@@ -161,7 +169,14 @@ impl Joiner {
             "masked",
         ];
         let kept = result.into_iter().filter(|(name, _)| own.contains(&name.as_str())).collect();
-        statement.insert("result".to_owned(), Value::Object(kept));
+        let kept = Value::Object(kept);
+        for place in places {
+            let place = place.checked_sub(self.shown).and_then(|place| usize::try_from(place).ok());
+            if let Some((statement, waits)) = place.and_then(|place| self.queue.get_mut(place)) {
+                *waits = false;
+                statement.insert("result".to_owned(), kept.clone());
+            }
+        }
         None
     }
 

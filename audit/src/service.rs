@@ -24,8 +24,10 @@ pub const SYNC_BUCKETS_US: [u64; 8] = [100, 500, 1_000, 5_000, 20_000, 100_000, 
 /// Counters of a running log.
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
-    /// Lines on disk, without batch and header lines.
+    /// Lines on disk, without batch and header lines. A line may hold several records.
     pub events: u64,
+    /// Records on disk: what producers recorded since start. A line holds one or more of them.
+    pub records: u64,
     /// Records that could not be kept, since start.
     pub dropped: u64,
     /// Records a ring held that could not be read (power cut, changed file), since start.
@@ -69,7 +71,6 @@ pub(crate) struct Shared {
     sink_ok: AtomicBool,
     idle: AtomicBool,
     pub(crate) stop: AtomicBool,
-    pub(crate) flush: AtomicBool,
     pub(crate) stats: Mutex<Stats>,
     pub(crate) progress: (Mutex<u64>, Condvar),
     writer: OnceLock<Thread>,
@@ -84,7 +85,6 @@ impl Shared {
             sink_ok: AtomicBool::new(true),
             idle: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            flush: AtomicBool::new(false),
             stats: Mutex::new(Stats { sink_ok: true, ..Stats::default() }),
             progress: (Mutex::new(0), Condvar::new()),
             writer: OnceLock::new(),
@@ -105,6 +105,7 @@ impl Shared {
     }
     pub(crate) fn set_idle(&self, idle: bool) {
         self.idle.store(idle, Ordering::SeqCst);
+        std::sync::atomic::fence(Ordering::SeqCst);
     }
     /// Wakes the writer. Cheap when it is awake already.
     #[cold]
@@ -156,7 +157,6 @@ impl Handle {
             if !self.shared.sink_ok() {
                 return false;
             }
-            self.shared.flush.store(true, Ordering::Release);
             self.shared.doorbell();
             let wait = std::time::Duration::from_millis(20);
             seen = changed.wait_timeout(seen, wait).unwrap_or_else(PoisonError::into_inner).0;

@@ -12,24 +12,21 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::chain::{Hash, sha256};
 use crate::checkpoint::SigningKey;
-use crate::encode::{self, kind};
-use crate::facts::{FactsFile, Session, Sessions};
+use crate::drain::{Tally, drain};
+use crate::facts::{FactsFile, Sessions};
+use crate::join::Results;
 use crate::json;
 use crate::line::{self, Lines, Own};
 use crate::options::{Mode, Options};
 use crate::recover::Recovered;
-use crate::ring::{Damaged, Map, RingConsumer};
+use crate::ring::{Map, RingConsumer};
 use crate::segment::{BATCH_START, Failed, Header, Segment};
 use crate::service::{NO_WORKER, SYNC_BUCKETS_US, Shared};
 use crate::state::State;
 
-/// Between looks at the rings while records come: a quarter of the flush interval, within these bounds.
-const POLL_MIN: Duration = Duration::from_micros(50);
-const POLL_MAX: Duration = Duration::from_millis(5);
-/// The same when a statement waits for its record to be on disk.
-const POLL_DURABLE: Duration = Duration::from_micros(200);
 /// Quiet for this long: sleep until the doorbell, or for `IDLE_POLL`.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
+/// Also the longest sleep in durable mode, where the doorbell wakes at once.
 const IDLE_POLL: Duration = Duration::from_millis(10);
 /// Between attempts while the log cannot be written.
 const RETRY: Duration = Duration::from_millis(100);
@@ -39,12 +36,12 @@ const GAP_INTERVAL: Duration = Duration::from_millis(100);
 /// One ring as the writer sees it.
 pub(crate) struct Ring {
     pub(crate) ring: RingConsumer,
-    origin: Vec<u8>,
-    sessions: Sessions,
-    facts: FactsFile,
+    pub(crate) origin: Vec<u8>,
+    pub(crate) sessions: Sessions,
+    pub(crate) facts: FactsFile,
     wake: Option<Box<dyn Fn() + Send>>,
     lost_noted: u64,
-    damaged: bool,
+    pub(crate) damaged: bool,
 }
 
 impl Ring {
@@ -89,7 +86,9 @@ pub(crate) struct Writer {
     /// Lines of the batch in the making.
     lines: Vec<u8>,
     first_seq: u64,
-    since: Option<Instant>,
+    /// Records that they stand for.
+    records: u64,
+    results: Results,
     end: State,
     segment: Option<Segment>,
     failed_sync: bool,
@@ -121,8 +120,10 @@ pub(crate) fn run(mut writer: Writer) {
     let _ = rustix::process::setpriority_process(None, 5);
     let mut quiet = Instant::now();
     loop {
+        let looked = Instant::now();
         let stop = writer.shared.stop.load(Ordering::Acquire);
         let moved = writer.gather();
+        let full = writer.lines.len() >= writer.options.batch_bytes;
         writer.own_lines(stop);
         if writer.due(stop) {
             writer.commit(false);
@@ -132,21 +133,14 @@ pub(crate) fn run(mut writer: Writer) {
             writer.finish();
             return;
         }
-        if moved || !writer.lines.is_empty() {
-            quiet = Instant::now();
-            if writer.lines.len() < writer.options.batch_bytes || writer.failed_at.is_some() {
-                std::thread::park_timeout(writer.pause());
-            }
-        } else if quiet.elapsed() < IDLE_AFTER {
-            std::thread::park_timeout(writer.pause());
-        } else {
-            writer.shared.set_idle(true);
-            if writer.rings.iter().all(Ring::drained) {
-                std::thread::park_timeout(IDLE_POLL);
-            }
-            writer.shared.set_idle(false);
-        }
         writer.look_at_disk();
+        if moved {
+            quiet = looked;
+        }
+        if stop || (full && writer.failed_at.is_none()) {
+            continue;
+        }
+        writer.sleep(looked, quiet);
     }
 }
 
@@ -166,7 +160,8 @@ impl Writer {
             format: Lines::new(found.end.seq + 1),
             lines: Vec::with_capacity(options.batch_bytes + (64 << 10)),
             first_seq: found.end.seq + 1,
-            since: None,
+            records: 0,
+            results: Results::default(),
             segment: None,
             failed_sync: false,
             failed_at: None,
@@ -212,43 +207,61 @@ impl Writer {
         }
     }
 
-    fn pause(&self) -> Duration {
-        match self.options.mode {
-            _ if self.failed_at.is_some() => RETRY / 4,
-            Mode::Durable => POLL_DURABLE,
-            // Four looks for each commit keep a ring shallow; every look costs a sleep and a wake-up.
-            _ => (self.options.flush_interval / 4).clamp(POLL_MIN, POLL_MAX),
+    /// Sleeps until the next look: one flush interval after the last, since every look commits what it finds. Sooner when
+    /// a producer rings, because its ring fills up or somebody waits for the disk.
+    fn sleep(&self, looked: Instant, quiet: Instant) {
+        let interval = self.options.flush_interval;
+        if self.failed_at.is_some() {
+            return std::thread::park_timeout(RETRY / 4);
+        }
+        let durable = self.options.mode == Mode::Durable;
+        // A doorbell for each first record is a system call of a worker: only where it shortens the wait.
+        if durable || (interval < IDLE_POLL && quiet.elapsed() >= IDLE_AFTER) {
+            self.shared.set_idle(true);
+            if self.rings.iter().all(Ring::drained) {
+                std::thread::park_timeout(IDLE_POLL);
+            }
+            self.shared.set_idle(false);
+        } else {
+            std::thread::park_timeout(interval.saturating_sub(looked.elapsed()));
         }
     }
 
     /// Formats what the rings hold, until the batch is full.
     fn gather(&mut self) -> bool {
-        let mut moved = false;
+        let Self { format, results, lines, .. } = self;
         let full = self.options.batch_bytes;
-        let before = self.lines.len();
+        let before = lines.len();
+        let mut total = Tally::default();
+        let mut add = |tally: Tally| {
+            total.moved |= tally.moved;
+            total.records += tally.records;
+            total.damaged += tally.damaged;
+            tally.records
+        };
         for old in &mut self.old {
-            let lines = self.format.seq;
-            moved |= drain(&mut old.ring, &mut self.format, &mut self.lines, full, &self.shared);
+            let records = add(drain(&mut old.ring, format, results, lines, full));
             if let Some(recovery) = &mut self.recovery {
-                recovery.records += self.format.seq - lines;
+                recovery.records += records;
             }
         }
         // Who comes first changes, so that a busy ring does not starve the others when a batch fills up.
         let n = self.rings.len();
         self.turn = (self.turn + 1) % n.max(1);
         for i in 0..n {
-            let ring = &mut self.rings[(self.turn + i) % n];
-            moved |= drain(ring, &mut self.format, &mut self.lines, full, &self.shared);
+            add(drain(&mut self.rings[(self.turn + i) % n], format, results, lines, full));
         }
-        if self.lines.len() > before {
+        if lines.len() > before {
             self.only_checkpoint = false;
-            self.since.get_or_insert_with(Instant::now);
         }
-        moved
+        self.records += total.records;
+        if total.damaged > 0 {
+            self.shared.stats().damaged += total.damaged;
+        }
+        total.moved
     }
 
     fn own(&mut self, event: &str, code: &str, members: &[u8]) {
-        self.since.get_or_insert_with(Instant::now);
         let own = Own { event, code, time_us: now_us(), members };
         self.format.own(&mut self.lines, &self.origin, &own);
         if event != "audit.checkpoint" {
@@ -308,20 +321,14 @@ impl Writer {
         if self.failed_at.is_some_and(|at| at.elapsed() < RETRY && !stop) {
             return false;
         }
-        let Some(since) = self.since else {
-            // Openings and closings of sessions make no line; their room is given back all the same.
-            return self.rings.iter().any(|r| r.ring.read() > r.map().head())
-                || self.old.iter().any(|o| o.ring.ring.read() > o.ring.map().head() || o.ring.drained());
-        };
-        stop || self.options.mode == Mode::Durable
-            || self.lines.len() >= self.options.batch_bytes
-            || since.elapsed() >= self.options.flush_interval
-            || self.shared.flush.load(Ordering::Acquire)
+        // Openings and closings of sessions make no line; their room is given back all the same.
+        !self.lines.is_empty()
+            || self.rings.iter().any(|r| r.ring.read() > r.map().head())
+            || self.old.iter().any(|o| o.ring.ring.read() > o.ring.map().head() || o.ring.drained())
     }
 
     /// Writes the batch and gives its room back, or notes that it could not.
     fn commit(&mut self, last_resort: bool) {
-        self.shared.flush.store(false, Ordering::Release);
         let began = Instant::now();
         match self.try_commit(last_resort) {
             Ok(()) => self.committed(began),
@@ -343,10 +350,13 @@ impl Writer {
         };
         let header = if segment.bytes == 0 { self.header(segment.number) } else { Vec::new() };
         let (batch, rings) = self.batch_line(&header);
-        let written = segment.append(&[&header, &self.lines, &batch], last_resort);
+        let events = self.lines.len();
+        self.lines.extend_from_slice(&batch);
+        let bytes = header.len() + self.lines.len();
+        let written = segment.append(&[&header, &self.lines], last_resort);
+        self.lines.truncate(events);
         #[cfg(test)]
-        let written =
-            written.and_then(|()| injected(&self.shared, &mut segment, header.len() + self.lines.len() + batch.len()));
+        let written = written.and_then(|()| injected(&self.shared, &mut segment, bytes));
         if let Err(failed) = written {
             if !failed.void {
                 self.segment = Some(segment);
@@ -369,7 +379,7 @@ impl Writer {
         self.end.rings = rings;
         (self.end.segment, self.end.bytes) = (segment.number, segment.bytes);
         self.segment = Some(segment);
-        self.note_batch((header.len() + self.lines.len() + batch.len()) as u64);
+        self.note_batch(bytes as u64);
         Ok(())
     }
 
@@ -421,6 +431,7 @@ impl Writer {
     fn note_batch(&mut self, bytes: u64) {
         let mut stats = self.shared.stats();
         stats.events += self.format.seq - self.first_seq;
+        stats.records += std::mem::take(&mut self.records);
         stats.batches += 1;
         stats.bytes += bytes;
         stats.last_seq = self.end.seq;
@@ -438,7 +449,6 @@ impl Writer {
         }
         self.lines.clear();
         self.first_seq = self.format.seq;
-        self.since = None;
         self.failed_at = None;
         self.remove_old();
         if had_lines {
@@ -563,44 +573,6 @@ impl Writer {
     }
 }
 
-/// Formats one ring's records until the batch is full.
-fn drain(ring: &mut Ring, format: &mut Lines, lines: &mut Vec<u8>, full: usize, shared: &Shared) -> bool {
-    let from = ring.ring.read();
-    let tail = ring.map().tail();
-    while lines.len() < full {
-        let (record, after) = match ring.ring.peek(tail) {
-            Ok(Some(found)) => found,
-            Ok(None) => break,
-            Err(Damaged) => {
-                // Without a readable length there is no next record to find.
-                ring.damaged = true;
-                ring.ring.advance(tail);
-                shared.stats().damaged += 1;
-                break;
-            }
-        };
-        let read = encode::read(record).and_then(|(head, mut body)| match head.kind {
-            kind::OPEN => {
-                let session = Session::read(&mut body)?;
-                ring.facts.add(head.session, &session);
-                ring.sessions.insert(head.session, session);
-                Some(())
-            }
-            kind::CLOSE_SESSION => {
-                ring.sessions.remove(&head.session);
-                Some(())
-            }
-            _ => format.record(lines, &ring.origin, &mut ring.sessions, &head, &mut body),
-        });
-        if read.is_none() {
-            ring.damaged = true;
-            shared.stats().damaged += 1;
-        }
-        ring.ring.advance(after);
-    }
-    ring.ring.read() != from
-}
-
 fn now_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
 }
@@ -620,6 +592,7 @@ fn injected(shared: &Shared, segment: &mut Segment, bytes: usize) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encode;
     use crate::event::{Event, NoParameters, Stamp, Statement};
     use crate::verify::{Verdict, verify};
 

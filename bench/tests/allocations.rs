@@ -104,7 +104,7 @@ fn a_record_into_the_ring_allocates_nothing() {
         }
     });
     log.flush();
-    assert!(log.events() >= 400_000);
+    assert!(log.records() >= 400_000);
     assert_eq!(taken, 0);
 }
 

@@ -258,7 +258,7 @@ impl Authority {
                 name: db.name.clone(),
                 protocol: db.protocol.as_str().to_owned(),
                 description: db.description.clone(),
-                labels: db.labels.clone(),
+                labels: db.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
                 allowed_users: principal.allowed_users(db),
                 allowed_names: principal.allowed_names(db),
             })

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::document::DatabaseDocument;
+use crate::labels::Labels;
 use crate::secret::SecretRef;
 
 /// The wire protocol of a database.
@@ -172,6 +173,16 @@ pub struct AdminUser {
     pub default_database: Option<String>,
 }
 
+/// How the servers behind one address divide the data (Redis).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DatabaseMode {
+    /// One server, or a primary with replicas that hold the same.
+    #[default]
+    Standalone,
+    /// Redis Cluster: the address is that of any node.
+    Cluster,
+}
+
 /// A database as compiled into a [`Snapshot`](crate::Snapshot).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
@@ -181,10 +192,12 @@ pub struct Database {
     pub description: String,
     /// Wire protocol.
     pub protocol: DatabaseProtocol,
-    /// `host:port` (IPv6 in brackets) or the path of a Unix socket; Redis and MongoDB keep their whole URI.
+    /// `host:port` (IPv6 in brackets) or the path of a Unix socket; MongoDB keeps its whole URI.
     pub uri: String,
+    /// Always [`DatabaseMode::Standalone`] for protocols other than Redis.
+    pub mode: DatabaseMode,
     /// What selectors are matched against.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// TLS towards the backend.
     pub tls: DatabaseTls,
     /// Login to the backend.

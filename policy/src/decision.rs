@@ -21,7 +21,7 @@ pub struct Request<'a> {
     pub database: &'a Arc<Database>,
     /// The database user asked for.
     pub db_user: &'a str,
-    /// The database name asked for; empty on PostgreSQL stands for the user's name.
+    /// The database name asked for; empty stands for the user's name on PostgreSQL, for `0` on Redis.
     pub db_name: &'a str,
     /// Whether a second factor was verified for this session.
     pub mfa_verified: bool,

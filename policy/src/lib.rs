@@ -16,6 +16,9 @@ mod decision;
 mod document;
 mod duration;
 mod expression;
+mod filter;
+mod key;
+mod labels;
 #[cfg(test)]
 mod naive;
 mod options;
@@ -32,9 +35,9 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use command::CommandSet;
+pub use command::{Clause, CommandFacts, CommandRules, CommandSet, Verdict};
 pub use database::{
-    AdminUser, AuthMethod, Database, DatabaseAuth, DatabaseLimits, DatabaseProtocol, DatabaseTls, TlsMode,
+    AdminUser, AuthMethod, Database, DatabaseAuth, DatabaseLimits, DatabaseMode, DatabaseProtocol, DatabaseTls, TlsMode,
 };
 pub use decision::{Because, Decision, Denied, Effect, Request};
 pub use document::{
@@ -42,6 +45,8 @@ pub use document::{
     UserDocument, Warning, preset_roles,
 };
 pub use duration::parse_duration;
+pub use key::KeyRules;
+pub use labels::Labels;
 pub use options::{
     AuditedParameters, AuditedStatements, ClusterSettings, CreateDbUserMode, DeviceTrust, LockMode, OnAccessChange,
     SESSION_TTL_MAX, SessionMfa, SessionOptions, SessionRecording, StatementAudit,

@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 
-use crate::{CommandSet, DatabaseDocument, Document, Effect, Identity, Request, RoleDocument, Snapshot, Source};
+use crate::{
+    CommandFacts, DatabaseDocument, Document, Effect, Identity, Permit, Request, RoleDocument, Snapshot, Source,
+};
 
 type Labels = BTreeMap<String, String>;
 type Traits = BTreeMap<String, Vec<String>>;
@@ -94,14 +97,25 @@ fn allow_lists(role: &Value, traits: &Traits, names_count: bool, asked: &Asked) 
     listed(&allow["db_users"], traits, &asked.user) && (!names_count || listed(&allow["db_names"], traits, &asked.name))
 }
 
+/// 5.4, where `db_names` is enforced.
+fn names_count(roles: &[Value], protocol: &str) -> bool {
+    let enforced = roles.iter().any(|role| role["spec"]["options"]["enforce_db_names"] == true);
+    matches!(protocol, "postgres" | "mongodb") || (enforced && matches!(protocol, "mysql" | "redis"))
+}
+
+fn with_default_name(protocol: &str, asked: &Asked) -> Asked {
+    let name = match (protocol, asked.name.as_str()) {
+        ("postgres", "") => asked.user.clone(),
+        ("redis", "") => "0".to_owned(),
+        (_, name) => name.to_owned(),
+    };
+    Asked { name, ..asked.clone() }
+}
+
 /// 5.5, steps 2 to 5.
 fn decide(roles: &[Value], traits: &Traits, labels: &Labels, protocol: &str, asked: &Asked) -> bool {
-    let enforced = roles.iter().any(|role| role["spec"]["options"]["enforce_db_names"] == true);
-    let names_count = matches!(protocol, "postgres" | "mongodb") || (enforced && protocol == "mysql");
-    let mut asked = asked.clone();
-    if protocol == "postgres" && asked.name.is_empty() {
-        asked.name.clone_from(&asked.user);
-    }
+    let names_count = names_count(roles, protocol);
+    let asked = with_default_name(protocol, asked);
     if protocol == "postgres" && (asked.user.len() > 63 || asked.name.len() > 63) {
         return false;
     }
@@ -133,24 +147,65 @@ fn decide(roles: &[Value], traits: &Traits, labels: &Labels, protocol: &str, ask
     allowed
 }
 
-/// 5.8 for PostgreSQL: `@query`, `@function_call`, `@replication`.
-fn commands(roles: &[Value], traits: &Traits, labels: &Labels, asked: &Asked) -> [bool; 3] {
-    let classes = ["@query", "@function_call", "@replication"];
-    classes.map(|class| {
-        let right = class == "@replication";
-        let granted = roles.iter().any(|role| {
-            let field = &role["spec"]["allow"]["db_commands"];
-            allow_labels(role, labels, traits)
-                && allow_lists(role, traits, true, asked)
-                && match field.is_null() {
-                    true => !right,
-                    false => texts(field).iter().any(|name| name == class || (name == "*" && !right)),
-                }
-        });
-        let refused = roles
-            .iter()
-            .any(|role| texts(&role["spec"]["deny"]["db_commands"]).iter().any(|name| name == class || name == "*"));
-        granted && !refused
+/// What may be asked of 5.8: full name, classes, known, right.
+type Command = (&'static str, &'static [&'static str], bool, Option<&'static str>);
+
+const COMMANDS: [Command; 9] = [
+    ("GET", &["read", "fast"], true, None),
+    ("SET", &["write", "slow"], true, None),
+    ("CONFIG|GET", &["admin", "slow"], true, None),
+    ("CONFIG|SET", &["admin", "slow"], true, None),
+    ("CONFIG", &["slow"], true, None),
+    ("MONITOR", &["admin"], true, Some("monitor")),
+    ("CONFIG|MIGRATE", &["admin", "write"], true, Some("outbound")),
+    ("shutdown", &["admin"], true, Some("admin")),
+    ("NOSUCH", &[], false, None),
+];
+/// PostgreSQL's by bit: `@query`, `@function_call`, `@replication`.
+const CLASSES: [Command; 3] = [
+    ("", &["query"], true, None),
+    ("", &["function_call"], true, None),
+    ("", &["replication"], true, Some("replication")),
+];
+
+/// Whether an entry of `db_commands` speaks of the command, by name, as its container, by class or by right.
+fn speaks_of(entry: &str, (name, classes, _, right): Command) -> bool {
+    let (entry, name) = (entry.to_lowercase(), name.to_lowercase());
+    let of_class = |class: &&str| entry == format!("@{class}");
+    entry == "*"
+        || entry == name
+        || name.starts_with(&format!("{entry}|"))
+        || classes.iter().chain(&right).any(of_class)
+}
+
+/// 5.8: what the matching roles allow, minus what any role denies.
+fn permitted(roles: &[Value], matching: &[&Value], command: Command) -> bool {
+    let (name, _, known, right) = command;
+    let denied = roles.iter().flat_map(|role| texts(&role["spec"]["deny"]["db_commands"]));
+    let granted = |role: &&Value| {
+        let field = &role["spec"]["allow"]["db_commands"];
+        let entries = texts(field);
+        match (known, right) {
+            (false, _) => entries.iter().any(|entry| entry == "*"),
+            (true, Some(right)) => {
+                let itself = |entry: &String| !name.is_empty() && entry.eq_ignore_ascii_case(name);
+                entries.iter().any(|entry| entry.eq_ignore_ascii_case(&format!("@{right}")) || itself(entry))
+            }
+            (true, None) => field.is_null() || entries.iter().any(|entry| speaks_of(entry, command)),
+        }
+    };
+    matching.iter().any(granted) && !denied.into_iter().any(|entry| speaks_of(&entry, command))
+}
+
+/// 5.8: one glob of one matching role, or a matching role without globs. The generator writes no class or escape.
+fn key_permitted(matching: &[&Value], key: &str) -> bool {
+    matching.iter().any(|role| {
+        let field = &role["spec"]["allow"]["db_keys"];
+        field.is_null()
+            || texts(field).iter().any(|glob| {
+                let regex = regex::escape(glob).replace(r"\*", ".*").replace(r"\?", ".");
+                regex::Regex::new(&format!("^{regex}$")).unwrap().is_match(key)
+            })
     })
 }
 
@@ -166,7 +221,8 @@ fn selector() -> impl Strategy<Value = Value> {
 }
 
 fn names() -> impl Strategy<Value = Value> {
-    let entry = pick(&["alice", "bob", "app", "*", "ali*", "glob:a*", "{{internal.db_users}}", "x{{external.team}}"]);
+    let entry =
+        pick(&["alice", "bob", "app", "*", "ali*", "0", "glob:a*", "{{internal.db_users}}", "x{{external.team}}"]);
     let entries = prop::collection::vec(entry, 0..4).prop_map(|entries| json!(entries));
     prop_oneof![6 => entries, 1 => Just(Value::Null)]
 }
@@ -177,15 +233,46 @@ fn seldom<S: Strategy<Value = Value> + 'static>(strategy: S) -> impl Strategy<Va
 }
 
 fn command_names() -> impl Strategy<Value = Value> {
-    let name = pick(&["@query", "@function_call", "@replication", "*", "GET"]);
-    let names = prop::collection::vec(name, 0..3).prop_map(|names| json!(names));
-    prop_oneof![1 => Just(Value::Null), 1 => names]
+    let name = pick(&[
+        "*",
+        "*",
+        "get",
+        "SET",
+        "CONFIG",
+        "Config|Set",
+        "CONFIG|MIGRATE",
+        "MONITOR",
+        "@read",
+        "@WRITE",
+        "@admin",
+        "@slow",
+        "@monitor",
+        "@outbound",
+        "@query",
+        "@function_call",
+        "@replication",
+    ]);
+    let names = prop::collection::vec(name, 0..4).prop_map(|names| json!(names));
+    prop_oneof![1 => Just(Value::Null), 2 => names]
+}
+
+fn key_globs() -> impl Strategy<Value = Value> {
+    let globs = prop::collection::vec(pick(&["*", "user:*", "user:?", "*:1", "x"]), 0..3);
+    prop_oneof![1 => Just(Value::Null), 2 => globs.prop_map(|globs| json!(globs))]
 }
 
 fn role() -> impl Strategy<Value = Value> {
-    let allow = (selector(), names(), names(), command_names()).prop_map(|(labels, users, names, commands)| {
-        json!({ "db_labels": labels, "db_users": users, "db_names": names, "db_commands": commands })
-    });
+    let allow = (selector(), names(), names(), command_names(), key_globs()).prop_map(
+        |(labels, users, names, commands, keys)| {
+            json!({
+                "db_labels": labels,
+                "db_users": users,
+                "db_names": names,
+                "db_commands": commands,
+                "db_keys": keys,
+            })
+        },
+    );
     let deny = (seldom(selector()), seldom(names()), seldom(names()), seldom(command_names())).prop_map(
         |(labels, users, names, commands)| {
             json!({ "db_labels": labels, "db_users": users, "db_names": names, "db_commands": commands })
@@ -228,7 +315,7 @@ fn labels() -> impl Strategy<Value = Labels> {
 fn asked() -> impl Strategy<Value = Asked> {
     let long = Just("a".repeat(64));
     let user = prop_oneof![9 => pick(&["alice", "bob", "xprod", "glob:*", "*"]), 1 => long];
-    let name = prop_oneof![4 => pick(&["app", "alice", "bob", ""]), 1 => pick(&["other", "ab"])];
+    let name = prop_oneof![4 => pick(&["app", "alice", "bob", "", "0"]), 1 => pick(&["other", "ab"])];
     (user, name, any::<bool>(), any::<bool>()).prop_map(|(user, name, mfa, device)| Asked { user, name, mfa, device })
 }
 
@@ -253,7 +340,7 @@ fn document(value: &Value) -> RoleDocument {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 15_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn decides_as_the_naive_evaluator_in_any_role_order(
@@ -261,7 +348,8 @@ proptest! {
         traits in traits(),
         labels in labels(),
         asked in asked(),
-        protocol in pick(&["postgres", "postgres", "mysql", "mongodb", "cassandra"]),
+        protocol in pick(&["postgres", "postgres", "redis", "redis", "mysql", "mongodb", "cassandra"]),
+        asked_again in asked(),
         turn in 0_usize..4,
     ) {
         let expected = decide(&roles, &traits, &labels, &protocol, &asked);
@@ -292,22 +380,62 @@ proptest! {
         let turned = snapshot.principal(&Identity { user: "alice", roles: &names, traits: &traits }).unwrap();
         prop_assert_eq!(&turned.decide(&request), &decision);
 
-        match principal.authorize(&request) {
-            Ok(permit) => {
-                prop_assert!(expected && principal.can_see(&target));
-                if protocol == "postgres" {
-                    let asked = Asked { name: permit.db_name().to_owned(), ..asked.clone() };
-                    let bits = [CommandSet::QUERY, CommandSet::FUNCTION_CALL, CommandSet::REPLICATION];
-                    prop_assert_eq!(
-                        bits.map(|bit| permit.commands().allows(bit)),
-                        commands(&roles, &traits, &labels, &asked)
-                    );
-                }
-            }
+        let permit = match principal.authorize(&request) {
+            Ok(permit) => permit,
             Err(denied) => {
                 prop_assert!(!expected);
                 prop_assert_eq!(&denied.because, &decision.because);
+                return Ok(());
             }
+        };
+        prop_assert!(expected && principal.can_see(&target));
+        prop_assert_eq!(permit.checks_names(), names_count(&roles, &protocol));
+        check_rules(&permit, &roles, &traits, &labels, &protocol, &asked)?;
+
+        let again = Asked { user: asked_again.user, name: asked_again.name, ..asked.clone() };
+        let expected = decide(&roles, &traits, &labels, &protocol, &again);
+        match principal.reauthorize(&permit, &again.user, &again.name) {
+            Ok(permit) => {
+                prop_assert!(expected);
+                check_rules(&permit, &roles, &traits, &labels, &protocol, &again)?;
+            }
+            Err(_) => prop_assert!(!expected),
         }
     }
+}
+
+/// Compares what a permit says of roles, commands and keys.
+fn check_rules(
+    permit: &Permit,
+    roles: &[Value],
+    traits: &Traits,
+    labels: &Labels,
+    protocol: &str,
+    asked: &Asked,
+) -> Result<(), TestCaseError> {
+    let asked = with_default_name(protocol, asked);
+    prop_assert_eq!(permit.db_name(), &asked.name);
+    let names_count = names_count(roles, protocol);
+    let matches = |role: &&Value| allow_labels(role, labels, traits) && allow_lists(role, traits, names_count, &asked);
+    let matching: Vec<&Value> = roles.iter().filter(matches).collect();
+    let names: Vec<&str> = matching.iter().filter_map(|role| role["metadata"]["name"].as_str()).collect();
+    prop_assert_eq!(permit.rules().iter().map(|rule| &**rule).collect::<Vec<_>>(), names);
+    let rules = permit.command_rules();
+    for command in COMMANDS {
+        let (name, classes, known, right) = command;
+        let facts = CommandFacts { classes, known, right, ..CommandFacts::named(name) };
+        let verdict = rules.judge(&facts);
+        prop_assert_eq!(verdict.allowed, permitted(roles, &matching, command), "{} {}", name, verdict.clause);
+        if rules.is_unrestricted() && known {
+            prop_assert_eq!(verdict.allowed, right.is_none());
+        }
+    }
+    for (bit, class) in CLASSES.into_iter().enumerate() {
+        prop_assert_eq!(permit.commands().allows(bit as u8), permitted(roles, &matching, class));
+    }
+    for key in ["user:1", "user:10", "a:1", "x", "xx"] {
+        let allowed = permit.key_rules().is_none_or(|keys| keys.allows(key.as_bytes()));
+        prop_assert_eq!(allowed, key_permitted(&matching, key), "{}", key);
+    }
+    Ok(())
 }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::command::CommandSet;
+use crate::command::{CommandRules, CommandSet};
 use crate::database::Database;
+use crate::key::KeyRules;
 use crate::options::SessionOptions;
 
 /// Proof that [`Principal::authorize`](crate::Principal::authorize) said yes. Only this crate makes one, and whoever
@@ -17,7 +18,11 @@ pub struct Permit {
     pub(crate) options: SessionOptions,
     pub(crate) version: u64,
     pub(crate) rules: Vec<Arc<str>>,
-    pub(crate) commands: CommandSet,
+    pub(crate) commands: CommandRules,
+    pub(crate) keys: Option<KeyRules>,
+    pub(crate) checks_names: bool,
+    pub(crate) mfa_verified: bool,
+    pub(crate) device_trusted: bool,
 }
 
 impl Permit {
@@ -31,9 +36,15 @@ impl Permit {
         &self.db_user
     }
 
-    /// The database name to connect to; on PostgreSQL never empty.
+    /// The database name to connect to; never empty on PostgreSQL (the user's name) and Redis (`0`).
     pub fn db_name(&self) -> &str {
         &self.db_name
+    }
+
+    /// Whether `db_names` limits the session. Where it does not, any name may be changed to; where it does,
+    /// [`Principal::reauthorize`](crate::Principal::reauthorize) says.
+    pub fn checks_names(&self) -> bool {
+        self.checks_names
     }
 
     /// The combined options of the principal's roles.
@@ -51,8 +62,19 @@ impl Permit {
         &self.rules
     }
 
-    /// The command classes permitted in the session.
+    /// The command classes of PostgreSQL that [`Self::command_rules`] permits.
     pub fn commands(&self) -> CommandSet {
-        self.commands
+        CommandSet::permitted(&self.commands)
+    }
+
+    /// What the roles permit and deny of commands.
+    pub fn command_rules(&self) -> &CommandRules {
+        &self.commands
+    }
+
+    /// The keys that commands may name; absent where every key is allowed, and then commands whose keys cannot be
+    /// told are too.
+    pub fn key_rules(&self) -> Option<&KeyRules> {
+        self.keys.as_ref()
     }
 }

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::command::CommandSet;
+use crate::command::CommandRules;
 use crate::database::{Database, DatabaseProtocol};
 use crate::decision::{Because, Decision, Denied, Effect, Request};
+use crate::filter::Filter;
+use crate::key::KeyRules;
 use crate::options::{CreateDbUserMode, DeviceTrust, SessionMfa, SessionOptions};
 use crate::permit::Permit;
 use crate::principals::NameList;
@@ -22,6 +24,10 @@ pub struct Principal {
     traits: BTreeMap<String, Vec<String>>,
     /// Sorted by name, none twice, so that the order in the identity changes nothing, reasons included.
     roles: Vec<Arc<ReadyRole>>,
+    /// Of each role what its allowed labels demand, in the order of `roles`.
+    allowed_labels: Box<[Filter]>,
+    /// Holds whatever any role denies.
+    denied: DenyFilters,
     options: SessionOptions,
     mfa_always: bool,
     only: Option<BTreeSet<String>>,
@@ -41,6 +47,8 @@ impl Principal {
             mfa_always: every_role || snapshot.cluster().require_session_mfa.is_demanded(),
             only: None,
             version: snapshot.version(),
+            allowed_labels: roles.iter().map(|role| role.gate.allowed_labels).collect(),
+            denied: roles.iter().fold(DenyFilters::default(), |all, role| all.with(role)),
             roles,
         }
     }
@@ -55,7 +63,7 @@ impl Principal {
     /// Whether `db ls` shows the database: its labels are allowed and not denied.
     pub fn can_see(&self, database: &Database) -> bool {
         self.may_reach(database)
-            && !self.roles.iter().any(|role| role.denies_labels(&database.labels, self.facts()))
+            && !(self.denied.labels && self.roles.iter().any(|role| role.denies_labels(&database.labels, self.facts())))
             && self.reaching(database).next().is_some()
     }
 
@@ -126,15 +134,14 @@ impl Principal {
             return Err(Denied { because, database: request.database.name.clone(), version: self.version });
         }
         let asked = self.asked(request);
-        let mut commands = CommandSet::NONE;
-        let mut rules = Vec::new();
-        for role in self.reaching(request.database).filter(|role| asked.is_in(&role.allow.users, &role.allow.names)) {
-            commands = commands.with(role.allow.commands);
-            rules.push(Arc::clone(&role.name));
-        }
-        for role in &self.roles {
-            commands = commands.without(role.deny.commands);
-        }
+        let matching: Vec<&ReadyRole> =
+            self.reaching(request.database).filter(|role| asked.is_in(&role.allow.users, &role.allow.names)).collect();
+        let rules = matching.iter().map(|role| Arc::clone(&role.name)).collect();
+        let commands = CommandRules::merge(
+            matching.iter().map(|role| (&role.name, role.allowed_commands())),
+            self.roles.iter().map(|role| (&role.name, role.denied_commands())),
+        );
+        let keys = KeyRules::merge(matching.iter().map(|role| role.keys()));
         Ok(Permit {
             database: Arc::clone(request.database),
             db_user: asked.user.to_owned(),
@@ -143,7 +150,20 @@ impl Principal {
             version: self.version,
             rules,
             commands,
+            keys,
+            checks_names: asked.name.is_some(),
+            mfa_verified: request.mfa_verified,
+            device_trusted: request.device_trusted,
         })
+    }
+
+    /// Authorises the session of `permit` anew, as `db_user` and with `db_name`: for what a session may change in its
+    /// course, `SELECT n` and `AUTH` of Redis, `COM_INIT_DB` and `COM_CHANGE_USER` of MySQL. The roles that match may be
+    /// others, so that commands, keys and rules are those of the new permit. Errors: [`Denied`]; the old permit stays.
+    pub fn reauthorize(&self, permit: &Permit, db_user: &str, db_name: &str) -> Result<Permit, Denied> {
+        let Permit { database, mfa_verified, device_trusted, .. } = permit;
+        let (mfa_verified, device_trusted) = (*mfa_verified, *device_trusted);
+        self.authorize(&Request { database, db_user, db_name, mfa_verified, device_trusted })
     }
 
     /// Whether the rules of the roles permit `verb` on resources of `kind` (access-model 7.1). A `where` is not
@@ -169,8 +189,10 @@ impl Principal {
         if self.mfa_always && !request.mfa_verified {
             return Err(Because::MfaRequired { role: None });
         }
-        for role in &self.roles {
-            self.check_denials(role, database, &asked)?;
+        if self.may_deny(&asked) {
+            for role in &self.roles {
+                self.check_denials(role, database, &asked)?;
+            }
         }
         let mut allowing = None;
         for role in self.reaching(database) {
@@ -193,8 +215,17 @@ impl Principal {
         allowing.ok_or_else(|| self.nearest_miss(database, &asked))
     }
 
+    /// Whether some role has to be asked if it denies.
+    fn may_deny(&self, asked: &Asked<'_>) -> bool {
+        let denied = &self.denied;
+        denied.labels
+            || denied.users.may_hold(Filter::of(asked.user))
+            || asked.name.is_some_and(|name| denied.names.may_hold(Filter::of(name)))
+    }
+
     fn check_denials(&self, role: &ReadyRole, database: &Database, asked: &Asked<'_>) -> Result<(), Because> {
-        let clause = if role.denies_labels(&database.labels, self.facts()) {
+        let labels = &database.labels;
+        let clause = if labels.filter().may_hold(role.gate.denied_labels) && role.denies_labels(labels, self.facts()) {
             role.deny.describe()
         } else if role.deny.users.matches(asked.user) {
             format!("db_users {:?}", asked.user)
@@ -209,31 +240,29 @@ impl Principal {
     /// The role that came nearest: labels and user, then labels, then any that selects databases.
     #[cold]
     fn nearest_miss(&self, database: &Database, asked: &Asked<'_>) -> Because {
-        let mut nearest: Option<(u8, Because)> = None;
-        for role in &self.roles {
-            let rank = match (role.allows_labels(&database.labels, self.facts()), role.allow.users.matches(asked.user))
-            {
-                (true, true) => 3,
-                (true, false) => 2,
-                _ if role.allow.selects_databases() => 1,
-                _ => continue,
-            };
-            if nearest.as_ref().is_some_and(|(known, _)| *known >= rank) {
-                continue;
-            }
-            let (clause, found) = match rank {
-                3 => (list("db_names", &role.allow.names), format!("the name asked for is {:?}", asked.effective_name)),
-                2 => (list("db_users", &role.allow.users), format!("the user asked for is {:?}", asked.user)),
-                _ => (role.clause.to_string(), labels_for_people(role, database)),
-            };
-            nearest = Some((rank, Because::NotAllowed { role: Arc::clone(&role.name), clause, found }));
-        }
-        nearest.map_or(Because::NothingAllowed, |(_, because)| because)
+        let mut reaching = self.reaching(database);
+        let first = reaching.next();
+        let with_user = first.into_iter().chain(reaching).find(|role| role.allow.users.matches(asked.user));
+        let (role, clause, found) = if let Some(role) = with_user {
+            let found = format!("the name asked for is {:?}", asked.effective_name);
+            (role, list("db_names", &role.allow.names), found)
+        } else if let Some(role) = first {
+            (role, list("db_users", &role.allow.users), format!("the user asked for is {:?}", asked.user))
+        } else if let Some(role) = self.roles.iter().find(|role| role.allow.selects_databases()) {
+            (&**role, role.clause.to_string(), labels_for_people(role, database))
+        } else {
+            return Because::NothingAllowed;
+        };
+        Because::NotAllowed { role: Arc::clone(&role.name), clause, found }
     }
 
     /// The roles whose allow labels match.
-    fn reaching(&self, database: &Database) -> impl Iterator<Item = &ReadyRole> {
-        self.roles.iter().map(|role| &**role).filter(|role| role.allows_labels(&database.labels, self.facts()))
+    fn reaching<'p>(&'p self, database: &Database) -> impl Iterator<Item = &'p ReadyRole> {
+        let labels = &database.labels;
+        let held = labels.filter();
+        let gates = self.allowed_labels.iter().zip(&self.roles);
+        let may = gates.filter(move |(demanded, _)| held.may_hold(**demanded)).map(|(_, role)| &**role);
+        may.filter(move |role| role.allows_labels(labels, self.facts()))
     }
 
     fn may_reach(&self, database: &Database) -> bool {
@@ -246,8 +275,11 @@ impl Principal {
 
     fn asked<'r>(&self, request: &Request<'r>) -> Asked<'r> {
         let protocol = request.database.protocol;
-        let defaults_to_user = protocol == DatabaseProtocol::Postgres && request.db_name.is_empty();
-        let effective_name = if defaults_to_user { request.db_user } else { request.db_name };
+        let effective_name = match (protocol, request.db_name) {
+            (DatabaseProtocol::Postgres, "") => request.db_user,
+            (DatabaseProtocol::Redis, "") => "0",
+            (_, name) => name,
+        };
         let name = self.enforces_names(protocol).then_some(effective_name);
         Asked { user: request.db_user, name, effective_name }
     }
@@ -268,6 +300,26 @@ impl Principal {
         }
         let words: BTreeSet<&str> = self.reaching(database).flat_map(|role| lists(role).0.words()).collect();
         words.into_iter().filter(|word| *word == "*" || !denied(word)).map(str::to_owned).collect()
+    }
+}
+
+/// What no role denies is told apart here, without a look at the roles.
+#[derive(Debug, Clone, Copy, Default)]
+struct DenyFilters {
+    /// A role denies by labels.
+    labels: bool,
+    users: Filter,
+    names: Filter,
+}
+
+impl DenyFilters {
+    fn with(self, role: &ReadyRole) -> Self {
+        let gate = &role.gate;
+        Self {
+            labels: self.labels || gate.denied_labels != Filter::FULL,
+            users: self.users.with(gate.denied_users),
+            names: self.names.with(gate.denied_names),
+        }
     }
 }
 
@@ -317,7 +369,7 @@ fn list(field: &str, names: &NameList) -> String {
 
 fn labels_for_people(role: &ReadyRole, database: &Database) -> String {
     let keys: BTreeSet<&str> = role.allow.label_keys().collect();
-    let label = |key: &&str| match database.labels.get(*key) {
+    let label = |key: &&str| match database.labels.get(key) {
         Some(value) => format!("{key}={value}"),
         None => format!("no {key}"),
     };

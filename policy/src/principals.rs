@@ -1,5 +1,6 @@
 //! Lists of database users and names: equal, `*` alone, or an explicit `glob:`/`regex:` (access-model 5.4).
 
+use crate::filter::Filter;
 use crate::pattern::{Pattern, PatternError};
 use crate::same::same;
 use crate::template::{ExpandError, Facts, Template, TemplateError};
@@ -130,6 +131,14 @@ impl NameList {
 
     pub(crate) fn matches_everything(&self) -> bool {
         self.any
+    }
+
+    /// Holds every name that the list may match.
+    pub(crate) fn filter(&self) -> Filter {
+        match self.any || !self.patterns.is_empty() {
+            true => Filter::FULL,
+            false => self.exact.iter().map(|name| Filter::of(name)).fold(Filter::default(), Filter::with),
+        }
     }
 
     /// The entries as people read them.

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::command::CommandSet;
+use crate::command::Entry;
 use crate::document::{Conditions, LabelSelector, RoleSpec, StoredExpression};
+use crate::filter::Filter;
+use crate::key::KeyGlob;
+use crate::labels::Labels;
 use crate::options::RoleOptions;
 use crate::pattern::Pattern;
 use crate::principals::{Effect, NameList};
-use crate::same::same;
 use crate::template::{ExpandError, Facts, Template};
-
-/// Up to this many labels are looked at in turn.
-const SCANNED_MAX: usize = 16;
 
 /// A role of a snapshot: as written, and made ready where it is the same for every identity.
 #[derive(Debug)]
@@ -30,6 +29,21 @@ pub(crate) struct ReadyRole {
     pub(crate) spec: Arc<RoleSpec>,
     /// What the role allows by labels, for people; made once so that a decision allocates nothing.
     pub(crate) clause: Arc<str>,
+    /// What a decision looks at first.
+    pub(crate) gate: Gate,
+}
+
+/// What a request must hold before the lists of a role are worth a look.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gate {
+    /// In the labels of a database that the role may allow.
+    pub(crate) allowed_labels: Filter,
+    /// In the labels of a database that the role may deny.
+    pub(crate) denied_labels: Filter,
+    /// Every user that the role may deny.
+    pub(crate) denied_users: Filter,
+    /// Every name that the role may deny.
+    pub(crate) denied_names: Filter,
 }
 
 /// One of `allow` and `deny` for one identity.
@@ -40,7 +54,6 @@ pub(crate) struct Side {
     pub(crate) users: NameList,
     pub(crate) names: NameList,
     pub(crate) db_roles: Vec<String>,
-    pub(crate) commands: CommandSet,
 }
 
 #[derive(Debug, Default)]
@@ -80,18 +93,34 @@ fn is_fixed(conditions: &Conditions) -> bool {
 impl ReadyRole {
     fn new(spec: &Arc<RoleSpec>, facts: Facts<'_>) -> Self {
         let allow = Side::new(&spec.allow, facts, Effect::Allow);
+        let deny = Side::new(&spec.deny, facts, Effect::Deny);
         let clause = allow.describe().into();
-        Self {
-            name: spec.metadata.name.as_str().into(),
-            allow,
-            deny: Side::new(&spec.deny, facts, Effect::Deny),
-            clause,
-            spec: Arc::clone(spec),
-        }
+        let gate = Gate {
+            allowed_labels: allow.demanded_of_labels(Effect::Allow),
+            denied_labels: deny.demanded_of_labels(Effect::Deny),
+            denied_users: deny.users.filter(),
+            denied_names: deny.names.filter(),
+        };
+        Self { name: spec.metadata.name.as_str().into(), gate, allow, deny, clause, spec: Arc::clone(spec) }
     }
 
     pub(crate) fn options(&self) -> &RoleOptions {
         &self.spec.options
+    }
+
+    /// The commands of a connection that the role matches; absent where it does not limit them.
+    pub(crate) fn allowed_commands(&self) -> Option<&[Entry]> {
+        self.spec.allow.commands.as_deref()
+    }
+
+    /// The commands that the role takes from every connection.
+    pub(crate) fn denied_commands(&self) -> &[Entry] {
+        self.spec.deny.commands.as_deref().unwrap_or_default()
+    }
+
+    /// The globs of keys that the role limits its connections to; absent where it does not.
+    pub(crate) fn keys(&self) -> Option<&[KeyGlob]> {
+        self.spec.allow.keys.as_deref()
     }
 
     pub(crate) fn has_expression(&self) -> bool {
@@ -99,7 +128,7 @@ impl ReadyRole {
     }
 
     /// Whether the allow labels match: map and expression both, where both stand.
-    pub(crate) fn allows_labels(&self, labels: &BTreeMap<String, String>, facts: Facts<'_>) -> bool {
+    pub(crate) fn allows_labels(&self, labels: &Labels, facts: Facts<'_>) -> bool {
         let side = &self.allow;
         match (&side.labels, &side.expression) {
             (None, None) => false,
@@ -110,7 +139,7 @@ impl ReadyRole {
     }
 
     /// Whether the deny labels match: map or expression.
-    pub(crate) fn denies_labels(&self, labels: &BTreeMap<String, String>, facts: Facts<'_>) -> bool {
+    pub(crate) fn denies_labels(&self, labels: &Labels, facts: Facts<'_>) -> bool {
         let side = &self.deny;
         side.labels.as_ref().is_some_and(|map| map.matches(labels))
             || side.expression.as_ref().is_some_and(|expression| holds(expression, labels, facts, Effect::Deny))
@@ -118,7 +147,7 @@ impl ReadyRole {
 }
 
 /// The value of an expression; one that fails is no match in allow and a match in deny.
-fn holds(expression: &StoredExpression, labels: &BTreeMap<String, String>, facts: Facts<'_>, effect: Effect) -> bool {
+fn holds(expression: &StoredExpression, labels: &Labels, facts: Facts<'_>, effect: Effect) -> bool {
     let failed = effect == Effect::Deny;
     match expression {
         StoredExpression::Reads(expression) => expression.evaluate(labels, facts).unwrap_or(failed),
@@ -128,7 +157,6 @@ fn holds(expression: &StoredExpression, labels: &BTreeMap<String, String>, facts
 
 impl Side {
     fn new(conditions: &Conditions, facts: Facts<'_>, effect: Effect) -> Self {
-        let commands = conditions.commands.as_deref();
         let mut db_roles = Vec::new();
         for template in &conditions.db_roles {
             match template.expand(facts) {
@@ -147,10 +175,17 @@ impl Side {
             users: NameList::expand(&conditions.users, facts, effect),
             names: NameList::expand(&conditions.names, facts, effect),
             db_roles,
-            commands: match effect {
-                Effect::Allow => CommandSet::granted(commands),
-                Effect::Deny => CommandSet::denied(commands),
-            },
+        }
+    }
+
+    /// What the labels of a database hold where this side matches them; [`Filter::FULL`] where it never does.
+    fn demanded_of_labels(&self, effect: Effect) -> Filter {
+        match (&self.labels, &self.expression) {
+            (None, None) => Filter::FULL,
+            (None, Some(_)) => Filter::default(),
+            // In deny either suffices.
+            (Some(_), Some(_)) if effect == Effect::Deny => Filter::default(),
+            (Some(map), _) => map.demands(),
         }
     }
 
@@ -183,15 +218,11 @@ impl Side {
     }
 }
 
-/// The label of that key; a few labels are faster looked at in turn.
-fn label<'l>(labels: &'l BTreeMap<String, String>, key: &str) -> Option<&'l String> {
-    match labels.len() <= SCANNED_MAX {
-        true => labels.iter().find(|(known, _)| same(known, key)).map(|(_, value)| value),
-        false => labels.get(key),
-    }
-}
-
 impl ValueMatcher {
+    fn is_text(&self) -> bool {
+        self.any || self.patterns.iter().all(|pattern| matches!(pattern, Pattern::Literal(_)))
+    }
+
     fn matches(&self, value: &str) -> bool {
         self.any || self.patterns.iter().any(|pattern| pattern.matches(value))
     }
@@ -209,6 +240,11 @@ impl LabelMatcher {
                 }
             }
         }
+        // Texts are compared before patterns are run.
+        for (_, values) in &mut matcher.keys {
+            values.patterns.sort_by_key(|pattern| !matches!(pattern, Pattern::Literal(_)));
+        }
+        matcher.keys.sort_by_key(|(_, values)| !values.is_text());
         // The wildcard key stands for the whole map only where nothing else is asked for.
         if let [(key, values)] = matcher.keys.as_slice()
             && key == "*"
@@ -239,10 +275,23 @@ impl LabelMatcher {
         Ok(())
     }
 
-    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let one =
-            |(key, values): &(String, ValueMatcher)| label(labels, key).is_some_and(|found| values.matches(found));
+    fn matches(&self, labels: &Labels) -> bool {
+        let one = |(key, values): &(String, ValueMatcher)| labels.get(key).is_some_and(|found| values.matches(found));
         self.any || (!self.keys.is_empty() && self.keys.iter().all(one))
+    }
+
+    /// Every key, and the value where it can be only one.
+    fn demands(&self) -> Filter {
+        let one = |(key, values): &(String, ValueMatcher)| match (values.any, values.patterns.as_slice()) {
+            (false, []) => Filter::FULL,
+            (false, [Pattern::Literal(value)]) => Filter::of(key).with(Filter::of_pair(key, value)),
+            _ => Filter::of(key),
+        };
+        match (self.any, self.keys.is_empty()) {
+            (true, _) => Filter::default(),
+            (false, true) => Filter::FULL,
+            (false, false) => self.keys.iter().map(one).fold(Filter::default(), Filter::with),
+        }
     }
 
     fn describe(&self) -> String {

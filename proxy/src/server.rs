@@ -259,7 +259,6 @@ fn settings(config: &Config) -> Settings {
     Settings {
         buffer_small_bytes: config.runtime.buffers.small,
         buffer_large_bytes: config.runtime.buffers.large.clamp(20 * 1024, limits.buffer_per_direction.max(20 * 1024)),
-        idle_release: config.runtime.idle_release,
         connections_max: config.runtime.max_connections,
         handshake_timeout: limits.handshake_timeout,
         write_stall_timeout: limits.write_stall_timeout,

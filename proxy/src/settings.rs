@@ -9,8 +9,6 @@ pub struct Settings {
     pub buffer_small_bytes: usize,
     /// `runtime.buffers.large`, bytes; at least 20 KiB, so that a TLS record fits.
     pub buffer_large_bytes: usize,
-    /// `runtime.idle_release`.
-    pub idle_release: Duration,
     /// `runtime.max_connections`.
     pub connections_max: usize,
     /// `limits.handshake_timeout`: TCP accept to authorised.

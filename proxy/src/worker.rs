@@ -103,10 +103,6 @@ pub struct Control {
     pub active_ms: Cell<u64>,
     /// Worker milliseconds since when a send has made no progress; 0 when none is in flight.
     pub sending_since_ms: Cell<u64>,
-    /// The session has given its buffers back.
-    pub resting: Cell<bool>,
-    /// Set by the sweep: give the buffers back.
-    pub rest: Cell<bool>,
     /// The database's own cancel key and where it counts.
     pub backend: RefCell<Option<session::cancel::BackendKey>>,
     /// Statements forwarded, for the sessions list.
@@ -162,8 +158,6 @@ impl Control {
             about,
             active_ms: Cell::new(now_ms),
             sending_since_ms: Cell::new(0),
-            resting: Cell::new(false),
-            rest: Cell::new(false),
             backend: RefCell::default(),
             statements: Cell::new(0),
             order: Cell::new(None),
@@ -388,10 +382,8 @@ impl Core {
             if since != 0 && now_ms.saturating_sub(since) > settings.write_stall_timeout.as_millis() as u64 {
                 control.order(Order::Stalled);
             }
-            if !control.resting.get() && idle >= settings.idle_release {
-                control.rest.set(true);
-                control.wake();
-            } else if control.ordered() == Some(Order::Drain) {
+            // Who waits for the audit looks at its own deadline.
+            if control.ordered() == Some(Order::Drain) || control.awaits_audit.get() {
                 control.wake();
             }
         }

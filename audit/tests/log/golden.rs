@@ -44,6 +44,8 @@ fn every_event_has_its_line() {
     let values = &values[..];
     let cut = Statement { text: b"select 'aa", full_bytes: 99, sha256: Some([0xab; 32]), query_type: "SELECT" };
     let secret = Statement { text: b"alter role a password 'hunter2'", full_bytes: 99, ..cut };
+    let (one, unknown) = (&[Parameter::Text(b"user:1")][..], &[Parameter::Null][..]);
+    let two = &[Parameter::Text(b"\xff"), Parameter::Cut(70000)][..];
     let ab = "ab".repeat(32);
     let table: Vec<(Event<'_>, &str, &str, String)> = vec![
         (
@@ -107,6 +109,36 @@ fn every_event_has_its_line() {
             r#""success":true,"db_query":"//4=","encoding":"base64","db_query_parameters":[],"truncated":false"#.into(),
         ),
         (
+            Event::Command { name: b"GET", keys: &one, arguments: 1, argument_bytes: 6, values: &NoParameters, error: "" },
+            "db.session.query",
+            "TDB02I",
+            r#""success":true,"db_query":"GET","keys":["user:1"],"arguments":1,"argument_bytes":6"#.into(),
+        ),
+        (
+            Event::Command { name: b"EVAL", keys: &unknown, arguments: 3, argument_bytes: 70001, values: &two, error: "" },
+            "db.session.query",
+            "TDB02I",
+            r#""success":true,"db_query":"EVAL","keys":[null],"arguments":3,"argument_bytes":70001,"db_query_parameters":["base64:/w==",{"cut_bytes":70000}]"#.into(),
+        ),
+        (
+            Event::Command { name: b"CONFIG|SET", keys: &NoParameters, arguments: 2, argument_bytes: 14, values: &NoParameters, error: "role dev: db_commands" },
+            "db.session.query.failed",
+            "TDB02W",
+            r#""success":false,"error":"role dev: db_commands","db_query":"CONFIG|SET","keys":[],"arguments":2,"argument_bytes":14"#.into(),
+        ),
+        (
+            Event::Results { first_ei: 100, count: 1, duration_us: 41 },
+            "db.session.result",
+            "TDB10I",
+            r#""query_ei":100,"success":true,"duration_us":41"#.into(),
+        ),
+        (
+            Event::Results { first_ei: 100, count: 16, duration_us: 41 },
+            "db.session.result",
+            "TDB10I",
+            r#""query_ei":100,"query_count":16,"success":true,"duration_us":41"#.into(),
+        ),
+        (
             Event::Parse { name: b"s1", statement: statement(b"select \x01\x7f\\\t") },
             "db.session.postgres.statements.parse",
             "TPG00I",
@@ -157,6 +189,8 @@ fn every_event_has_its_line() {
     ];
     for (ei, (event, ..)) in table.iter().enumerate() {
         p.record(stamp(slot, ei as u32), event).unwrap();
+        // A result finds its statement on disk already: both have a line.
+        assert!(handle.flush());
     }
     p.close_session(slot);
     assert!(handle.flush());

@@ -9,7 +9,7 @@ use ringgate_audit::verify::Verdict;
 use ringgate_audit::{Event, Mode, Options, start};
 use uuid::Uuid;
 
-use crate::support::{check, facts, lines, options, query, stamp};
+use crate::support::{apart, check, facts, lines, options, query, result, stamp};
 
 const CHILD: &str = "RINGGATE_AUDIT_KILL_CHILD";
 
@@ -38,7 +38,8 @@ fn record_until_killed(dir: &str, round: &str) {
         while producers[which].pressure() {
             std::thread::yield_now();
         }
-        producers[which].record(stamp(slots[which], n), &query(text.as_bytes())).unwrap();
+        producers[which].record(stamp(slots[which], 2 * n), &query(text.as_bytes())).unwrap();
+        producers[which].record(stamp(slots[which], 2 * n + 1), &result(2 * n, u64::from(n))).unwrap();
         if n % 50 == 49 {
             // Sessions come and go: what is drained later must still know whose it was.
             producers[which].close_session(slots[which]);
@@ -95,25 +96,36 @@ fn a_killed_process_loses_no_record_and_repeats_none() {
         }
     }
     let mut seen: HashMap<(u32, u32), u32> = HashMap::new();
-    let mut recovered = 0;
+    let mut results: HashMap<(String, u64), u32> = HashMap::new();
+    let (mut recovered, mut joined) = (0, 0);
     for line in lines(dir.path()) {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         recovered += u32::from(value["event"] == "audit.recover");
+        for event in apart(value.clone()) {
+            if let Some(rows) = event["rows"].as_u64() {
+                assert_eq!(event["query_ei"], 2 * rows);
+                *results.entry((event["user"].as_str().unwrap().to_owned(), rows)).or_default() += 1;
+            }
+        }
+        joined += u32::from(value["result"].is_object());
         let Some(text) = value["db_query"].as_str() else { continue };
         let (round, n) = text.split('\'').nth(1).unwrap().split_once(':').unwrap();
         let key = (round.parse().unwrap(), n.parse::<u32>().unwrap());
         *seen.entry(key).or_default() += 1;
         assert_eq!(value["user"], format!("user-{round}-{}", key.1 % 2), "{line}");
-        assert_eq!(value["ei"], key.1);
+        assert_eq!(value["ei"], 2 * key.1);
         assert_eq!(value["worker"], key.1 % 2);
         assert_eq!(value["db_name"], "mydb");
     }
     for (round, count) in returned.iter().enumerate() {
         for n in 0..*count {
             assert_eq!(seen.get(&(round as u32, n)), Some(&1), "round {round}, record {n} of {count}");
+            let result = (format!("user-{round}-{}", n % 2), u64::from(n));
+            assert_eq!(results.get(&result), Some(&1), "round {round}, result {n} of {count}");
         }
     }
-    assert!(seen.values().all(|n| *n == 1));
+    assert!(seen.values().all(|n| *n == 1) && results.values().all(|n| *n == 1));
+    assert!(joined > 1000 && (joined as usize) < results.len(), "{joined} of {}", results.len());
     assert!(recovered >= 7, "{recovered}");
     assert_eq!(std::fs::read_dir(dir.path().join("rings")).unwrap().count(), 4, "former rings are removed");
 }

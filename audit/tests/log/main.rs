@@ -4,6 +4,7 @@
 mod faults;
 mod golden;
 mod independent;
+mod joining;
 mod kill;
 mod mutation;
 mod reading;

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use ringgate_audit::verify::{Damage, Verdict, VerifyError, verify};
 use ringgate_audit::{Mode, public_key_path, start};
 
-use crate::support::{check, facts, lines, options, query, segments, stamp, unseal};
+use crate::support::{check, facts, lines, options, query, result, segments, stamp, unseal};
 use crate::{independent, support};
 
 /// Three segments, a dozen batches, checkpoints in between, stopped in order.
@@ -22,6 +22,10 @@ fn build(dir: &Path) {
         for _ in 0..4 {
             producers[0].record(stamp(slot, ei), &query(format!("select {ei} as original").as_bytes())).unwrap();
             ei += 1;
+            if ei % 3 == 0 {
+                producers[0].record(stamp(slot, ei), &result(ei - 1, 7)).unwrap();
+                ei += 1;
+            }
         }
         assert!(handle.flush());
         segments(dir).len() >= 3
@@ -95,6 +99,12 @@ fn each_change_is_named_right() {
             edit(&s[1], |l| {
                 let line = l.iter_mut().find(|l| is_event(l)).unwrap();
                 *line = line.replace("original", "oriGinal");
+            })
+        }),
+        ("what came of a statement", Damage::Modified, |_, s| {
+            edit(&s[1], |l| {
+                let line = l.iter_mut().find(|l| l.contains("\"rows\":7")).unwrap();
+                *line = line.replace("\"rows\":7", "\"rows\":1");
             })
         }),
         ("a number of a line", Damage::Missing, |_, s| {

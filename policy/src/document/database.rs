@@ -10,14 +10,14 @@ use super::envelope::{Metadata, version};
 use super::fields::Fields;
 use super::{DocumentError, DocumentErrors, document};
 use crate::database::{
-    AdminUser, AuthMethod, Database, DatabaseAuth, DatabaseLimits, DatabaseProtocol, DatabaseTls, PROTOCOLS, TlsMode,
+    AdminUser, AuthMethod, Database, DatabaseAuth, DatabaseLimits, DatabaseMode, DatabaseProtocol, DatabaseTls,
+    PROTOCOLS, TlsMode,
 };
 use crate::document::Document;
 use crate::secret::SecretRef;
 
-const SPEC: &[&str] = &["protocol", "uri", "auth", "admin_user", "tls", "limits"];
-const SPEC_KEPT: &[&str] =
-    &["dynamic_labels", "mode", "mysql", "pool", "aws", "gcp", "azure", "ad", "oracle", "mongo_atlas"];
+const SPEC: &[&str] = &["protocol", "uri", "auth", "admin_user", "tls", "limits", "mode"];
+const SPEC_KEPT: &[&str] = &["dynamic_labels", "mysql", "pool", "aws", "gcp", "azure", "ad", "oracle", "mongo_atlas"];
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 const AUTH_METHODS: &[(&str, AuthMethod)] = &[
@@ -27,6 +27,7 @@ const AUTH_METHODS: &[(&str, AuthMethod)] = &[
     ("passthrough", AuthMethod::Passthrough),
     ("none", AuthMethod::None),
 ];
+const MODES: &[(&str, DatabaseMode)] = &[("standalone", DatabaseMode::Standalone), ("cluster", DatabaseMode::Cluster)];
 const TLS_MODES: &[(&str, TlsMode)] = &[
     ("verify-full", TlsMode::VerifyFull),
     ("verify-ca", TlsMode::VerifyCa),
@@ -92,8 +93,8 @@ pub(super) fn read(root: &Fields<'_>) -> Option<DatabaseSpec> {
     if !spec.is_present("protocol") {
         spec.error("protocol", "missing");
     }
-    let uri = match (protocol, spec.text("uri")) {
-        (Some(protocol), Some(text)) => backend_address(protocol, text).map_err(|why| spec.error("uri", why)).ok(),
+    let place = match (protocol, spec.text("uri")) {
+        (Some(protocol), Some(text)) => place(protocol, text).map_err(|why| spec.error("uri", why)).ok(),
         _ => None,
     };
     if !spec.is_present("uri") {
@@ -103,7 +104,18 @@ pub(super) fn read(root: &Fields<'_>) -> Option<DatabaseSpec> {
     let auth = auth(&spec);
     let limits = limits(&spec);
     let admin_user = admin_user(&spec);
-    let (protocol, uri) = (protocol?, uri?);
+    let (protocol, place) = (protocol?, place?);
+    let mode = mode(&spec, protocol, &place);
+    if place.is_tls && tls.mode == TlsMode::Off {
+        spec.error("uri", "asks for TLS (`rediss://`), and spec.tls.mode is `off`");
+    }
+    if auth.method == AuthMethod::Passthrough && protocol != DatabaseProtocol::Redis {
+        spec.error("auth", "the method `passthrough` is for protocol `redis` alone");
+    }
+    if auth.method == AuthMethod::Scram && protocol == DatabaseProtocol::Redis {
+        spec.error("auth", "Redis knows no SCRAM; the method is `password`");
+    }
+    let uri = place.address;
     if tls.mode == TlsMode::Off && !is_local(&uri) {
         spec.complaints.warn("spec.tls.mode: `off` sends everything in clear text to a host that is not this one");
     }
@@ -115,13 +127,58 @@ pub(super) fn read(root: &Fields<'_>) -> Option<DatabaseSpec> {
         description: metadata.description.clone(),
         protocol,
         uri,
-        labels: metadata.labels.clone(),
+        mode,
+        labels: metadata.labels.clone().into_iter().collect(),
         tls,
         auth,
         limits,
         admin_user,
     });
     Some(DatabaseSpec { metadata, database })
+}
+
+/// Where a database is, as its `uri` says.
+struct Place {
+    address: String,
+    /// The scheme asks for TLS.
+    is_tls: bool,
+    /// `?mode=` of the URI.
+    mode: Option<DatabaseMode>,
+}
+
+fn place(protocol: DatabaseProtocol, text: &str) -> Result<Place, String> {
+    let (text, mode) = match text.split_once('?') {
+        Some((text, query)) if protocol == DatabaseProtocol::Redis => (text, mode_of(query)?),
+        _ => (text, None),
+    };
+    Ok(Place { address: backend_address(protocol, text)?, is_tls: text.starts_with("rediss://"), mode })
+}
+
+fn mode_of(query: &str) -> Result<Option<DatabaseMode>, String> {
+    let mut found = None;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let mode = pair.strip_prefix("mode=").and_then(|word| MODES.iter().find(|(known, _)| *known == word));
+        let (_, mode) = mode.ok_or("the only parameter is mode=standalone or mode=cluster")?;
+        found = Some(*mode);
+    }
+    Ok(found)
+}
+
+fn mode(spec: &Fields<'_>, protocol: DatabaseProtocol, place: &Place) -> DatabaseMode {
+    let field = spec.choice("mode", MODES);
+    if field.is_some() && protocol != DatabaseProtocol::Redis {
+        spec.error("mode", "is for protocol `redis` alone");
+    }
+    if let (Some(field), Some(uri)) = (field, place.mode)
+        && field != uri
+    {
+        spec.error("mode", "differs from the mode of spec.uri");
+    }
+    let mode = field.or(place.mode).unwrap_or_default();
+    if mode == DatabaseMode::Cluster && place.address.starts_with('/') {
+        spec.error("mode", "the nodes of a cluster have TCP addresses, not a Unix socket");
+    }
+    mode
 }
 
 fn is_dns_label(name: &str) -> bool {
@@ -216,14 +273,11 @@ fn backend_address(protocol: DatabaseProtocol, text: &str) -> Result<String, Str
             "holds credentials; the database user comes from the client, secrets go to spec.auth.secrets".into()
         );
     }
-    if matches!(protocol, DatabaseProtocol::Redis | DatabaseProtocol::Mongodb) && scheme.is_some_and(|s| s != "unix") {
-        let known: &[&str] = match protocol {
-            DatabaseProtocol::Redis => &["redis", "rediss"],
-            _ => &["mongodb", "mongodb+srv"],
-        };
-        return match scheme.is_some_and(|scheme| known.contains(&scheme)) && !authority.is_empty() {
+    if protocol == DatabaseProtocol::Mongodb && scheme.is_some_and(|s| s != "unix") {
+        let known = scheme.is_some_and(|scheme| matches!(scheme, "mongodb" | "mongodb+srv"));
+        return match known && !authority.is_empty() {
             true => Ok(text.to_owned()),
-            false => Err(format!("expected host:port or {}://host", known.join(":// or "))),
+            false => Err("expected host:port or mongodb:// or mongodb+srv://host".to_owned()),
         };
     }
     let socket = match scheme {
@@ -240,6 +294,7 @@ fn backend_address(protocol: DatabaseProtocol, text: &str) -> Result<String, Str
     let scheme_fits = match (protocol, scheme) {
         (_, None) => true,
         (DatabaseProtocol::Postgres, Some(scheme)) => matches!(scheme, "postgres" | "postgresql"),
+        (DatabaseProtocol::Redis, Some(scheme)) => matches!(scheme, "redis" | "rediss"),
         (_, Some(scheme)) => PROTOCOLS.iter().any(|(word, known)| *word == scheme && *known == protocol),
     };
     if !scheme_fits {
@@ -308,8 +363,24 @@ mod tests {
         assert_eq!(address("[::1]:5433").unwrap(), "[::1]:5433");
         assert_eq!(address("unix:///run/pg/.s.PGSQL.5432").unwrap(), "/run/pg/.s.PGSQL.5432");
         assert_eq!(address("/run/pg/.s.PGSQL.5432").unwrap(), "/run/pg/.s.PGSQL.5432");
-        let redis = "rediss://r:6379?mode=cluster";
-        assert_eq!(backend_address(DatabaseProtocol::Redis, redis).unwrap(), redis);
+    }
+
+    #[test]
+    fn a_redis_uri_says_where_and_in_which_mode() {
+        let table = [
+            ("redis://r", "r:6379 false None"),
+            ("rediss://r:7000/?mode=cluster", "r:7000 true Some(Cluster)"),
+            ("r:6380?mode=standalone", "r:6380 false Some(Standalone)"),
+            ("unix:///run/redis.sock", "/run/redis.sock false None"),
+        ];
+        for (text, expected) in table {
+            let place = place(DatabaseProtocol::Redis, text).unwrap();
+            assert_eq!(format!("{} {} {:?}", place.address, place.is_tls, place.mode), expected, "{text}");
+        }
+        for bad in ["redis://r?mode=sentinel", "redis://r?db=1", "redis://r/1", "mysql://r", "redis://:hunter2@r:1"] {
+            let error = place(DatabaseProtocol::Redis, bad).err().unwrap();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

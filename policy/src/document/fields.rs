@@ -36,7 +36,8 @@ impl Complaints {
         self.unknown(path, message.to_string(), None);
     }
 
-    fn unknown(&self, path: &str, message: String, nearest: Option<&'static str>) {
+    /// An unknown name, with the known one that is nearest.
+    pub(crate) fn unknown(&self, path: &str, message: String, nearest: Option<&'static str>) {
         let document = self.document.clone();
         let path = path.to_owned();
         self.errors.borrow_mut().push(DocumentError { document, path, message, nearest, location: None });

@@ -6,9 +6,11 @@ use serde_json::Value;
 
 use super::document;
 use super::envelope::{Metadata, version};
-use super::fields::{Fields, Reading, texts_of};
+use super::fields::{Fields, Reading, nearest, texts_of};
 use super::request::{check_permissions, check_request, check_review, is_filled, predicate};
+use crate::command::{Entry, EntryError};
 use crate::expression::LabelExpression;
+use crate::key::KeyGlob;
 use crate::options::{
     AuditedParameters, AuditedStatements, CreateDbUserMode, DeviceTrust, LockMode, RoleOptions, SessionMfa,
     SessionRecording, StatementAudit,
@@ -180,7 +182,9 @@ pub(crate) struct Conditions {
     pub(crate) users: Vec<NameEntry>,
     pub(crate) names: Vec<NameEntry>,
     pub(crate) db_roles: Vec<Template>,
-    pub(crate) commands: Option<Vec<String>>,
+    pub(crate) commands: Option<Vec<Entry>>,
+    /// In `allow` only.
+    pub(crate) keys: Option<Vec<KeyGlob>>,
     pub(crate) rules: Vec<Rule>,
 }
 
@@ -241,11 +245,6 @@ fn conditions(fields: &Fields<'_>, in_deny: bool) -> Conditions {
     if in_deny && fields.is_present("db_keys") {
         fields.error("db_keys", "keys stand in allow only");
     }
-    for (path, text) in fields.texts("db_keys").unwrap_or_default() {
-        if let Err(error) = Pattern::glob(text) {
-            fields.complaints.error(&path, error);
-        }
-    }
     Conditions {
         labels: selector(fields, "db_labels"),
         expression: expression(fields, "db_labels_expression", in_deny),
@@ -253,6 +252,7 @@ fn conditions(fields: &Fields<'_>, in_deny: bool) -> Conditions {
         names: names(fields, "db_names"),
         db_roles: db_roles(fields, in_deny),
         commands: commands(fields),
+        keys: keys(fields),
         rules: rules(fields),
     }
 }
@@ -352,17 +352,35 @@ fn db_roles(fields: &Fields<'_>, in_deny: bool) -> Vec<Template> {
     roles
 }
 
-fn commands(fields: &Fields<'_>) -> Option<Vec<String>> {
+fn commands(fields: &Fields<'_>) -> Option<Vec<Entry>> {
     let mut commands = Vec::new();
     for (path, text) in fields.texts("db_commands")? {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '|');
-        let name = text.strip_prefix('@').unwrap_or(text);
-        if text != "*" && (name.is_empty() || !name.chars().all(plain)) {
-            fields.complaints.error(&path, "expected a command, NAME|SUB, @class or `*`");
+        match (Entry::check(text), fields.complaints.reading) {
+            (Ok(()), _) => {}
+            (Err(error @ EntryError::UnknownClass), Reading::Write) => {
+                let class = text.trim_start_matches('@').to_ascii_lowercase();
+                fields.complaints.unknown(&path, error.to_string(), nearest(&class, Entry::classes().iter()));
+            }
+            // Of a newer version, perhaps; here it matches nothing.
+            (Err(error @ EntryError::UnknownClass), Reading::Stored) => {
+                fields.complaints.warn(format_args!("{path}: {error}"));
+            }
+            (Err(error), _) => fields.complaints.error(&path, error),
         }
-        commands.push(text.to_owned());
+        commands.push(Entry::new(text));
     }
     Some(commands)
+}
+
+fn keys(fields: &Fields<'_>) -> Option<Vec<KeyGlob>> {
+    let mut globs = Vec::new();
+    for (path, text) in fields.texts("db_keys")? {
+        match KeyGlob::parse(text) {
+            Ok(glob) => globs.push(glob),
+            Err(error) => fields.complaints.error(&path, error),
+        }
+    }
+    Some(globs)
 }
 
 fn rules(fields: &Fields<'_>) -> Vec<Rule> {

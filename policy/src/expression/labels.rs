@@ -1,17 +1,14 @@
 //! Label expressions: typed when read, evaluated against one database and one identity (access-model 5.3).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use regex::Regex;
 
 use super::ExpressionError;
 use super::syntax::{Node, NodeKind, parse};
+use crate::labels::Labels;
 use crate::pattern::{Pattern, compile_regex};
 use crate::template::{ExpandError, Facts, email_local, replace};
-
-/// One label of a database.
-pub(crate) type Label = BTreeMap<String, String>;
 
 /// A label expression that type-checks.
 #[derive(Debug)]
@@ -85,7 +82,7 @@ impl LabelExpression {
     }
 
     /// The value for a database's labels and an identity.
-    pub(crate) fn evaluate(&self, labels: &Label, facts: Facts<'_>) -> Result<bool, ExpandError> {
+    pub(crate) fn evaluate(&self, labels: &Labels, facts: Facts<'_>) -> Result<bool, ExpandError> {
         Scene { labels, facts }.bool(&self.root)
     }
 
@@ -235,7 +232,7 @@ impl Typer<'_> {
 
 #[derive(Clone, Copy)]
 struct Scene<'a> {
-    labels: &'a Label,
+    labels: &'a Labels,
     facts: Facts<'a>,
 }
 
@@ -285,7 +282,7 @@ impl<'a> Scene<'a> {
     {
         match node {
             Text::Literal(text) => text,
-            Text::Label(key) => self.labels.get(key).map_or("", String::as_str),
+            Text::Label(key) => self.labels.get(key).unwrap_or(""),
             Text::UserName => self.facts.user,
         }
     }
@@ -313,7 +310,7 @@ impl<'a> Scene<'a> {
                 .labels
                 .iter()
                 .filter(|(key, _)| pattern.matches(key))
-                .map(|(_, value)| Cow::Borrowed(value.as_str()))
+                .map(|(_, value)| Cow::Borrowed(value))
                 .collect(),
         })
     }
@@ -321,6 +318,8 @@ impl<'a> Scene<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn evaluate(source: &str, labels: &[(&str, &str)], teams: &[&str]) -> Result<bool, ExpandError> {

@@ -319,3 +319,38 @@ fn refuses_to_compile_a_name_that_stands_for_two_documents() {
     let source = Source { roles: vec![read(&role("a", ALL)), read(&role("a", "{}"))], ..Source::default() };
     assert_eq!(Snapshot::compile(&source, 1).unwrap_err().to_string(), "role/a: the name is given twice");
 }
+
+#[test]
+fn judges_another_name_and_user_of_a_redis_session_by_the_roles_that_then_match() {
+    let roles = role(
+        "a",
+        "{allow: {db_labels: {'*': '*'}, db_users: [default], db_names: ['0'], db_keys: ['user:*']}, options: {enforce_db_names: true}}",
+    ) + &role(
+        "b",
+        "{allow: {db_labels: {'*': '*'}, db_users: [default, app], db_names: ['1'], db_commands: ['@read']}}",
+    );
+    let world = World::new(&(roles + &database("r", "redis", "{}")));
+    let principal = world.principal();
+    let permit = principal.authorize(&world.request("r", "default", "")).unwrap();
+    let set = crate::CommandFacts { classes: &["write"], ..crate::CommandFacts::named("SET") };
+    let get = crate::CommandFacts { classes: &["read"], ..crate::CommandFacts::named("GET") };
+    assert!(permit.checks_names() && permit.db_name() == "0");
+    assert!(permit.command_rules().judge(&set).allowed && permit.command_rules().is_unrestricted());
+    assert!(permit.key_rules().is_some_and(|keys| keys.allows(b"user:1") && !keys.allows(b"x")));
+
+    let other = principal.reauthorize(&permit, "default", "1").unwrap();
+    assert!(other.command_rules().judge(&get).allowed && !other.command_rules().judge(&set).allowed);
+    assert!(other.key_rules().is_none());
+    assert!(principal.reauthorize(&permit, "default", "2").is_err());
+    assert!(principal.reauthorize(&permit, "app", "1").is_ok() && principal.reauthorize(&permit, "app", "0").is_err());
+}
+
+#[test]
+fn leaves_names_of_redis_and_mysql_alone_where_no_role_enforces_them() {
+    let roles = role("a", "{allow: {db_labels: {'*': '*'}, db_users: [app]}}");
+    let world = World::new(&(roles + &database("r", "redis", "{}") + &database("m", "mysql", "{}")));
+    for target in ["r", "m"] {
+        let permit = world.principal().authorize(&world.request(target, "app", "7")).unwrap();
+        assert!(!permit.checks_names());
+    }
+}

@@ -147,10 +147,10 @@ spec:
     assert_eq!(database.auth.secret("app"), Some(&SecretRef::File("/run/app".into())));
     assert_eq!(database.auth.secret("other"), Some(&SecretRef::Env("PW".to_owned())));
     assert_eq!((database.limits.max_sessions, database.limits.connect_timeout.as_secs()), (5, 2));
-    let short = "{kind: db, version: v3, metadata: {name: d}, spec: {protocol: mariadb, uri: h, auth: passthrough}}";
+    let short = "{kind: db, version: v3, metadata: {name: d}, spec: {protocol: mariadb, uri: h, auth: none}}";
     let short = Database::from_document(&read_database(short).unwrap());
     assert_eq!((short.protocol, short.uri.as_str()), (DatabaseProtocol::Mysql, "h:3306"));
-    assert_eq!((short.auth.method, short.tls.mode), (AuthMethod::Passthrough, TlsMode::VerifyFull));
+    assert_eq!((short.auth.method, short.tls.mode), (AuthMethod::None, TlsMode::VerifyFull));
 }
 
 #[test]
@@ -177,6 +177,12 @@ fn refuses_databases_that_could_not_be_reached_or_routed() {
         ("a_b", "{protocol: postgres, uri: h}", "metadata.name: "),
         ("-a", "{protocol: postgres, uri: h}", "metadata.name: "),
         ("d", "{protocol: postgres, uri: h, auth: scram}", "spec.auth: "),
+        ("d", "{protocol: postgres, uri: h, auth: passthrough}", "spec.auth: "),
+        ("d", "{protocol: redis, uri: h, auth: {method: scram, secrets: {'*': 'env:A'}}}", "spec.auth: "),
+        ("d", "{protocol: postgres, uri: h, mode: cluster}", "spec.mode: "),
+        ("d", "{protocol: redis, uri: 'h?mode=cluster', mode: standalone}", "spec.mode: "),
+        ("d", "{protocol: redis, uri: 'unix:///s', mode: cluster}", "spec.mode: "),
+        ("d", "{protocol: redis, uri: 'rediss://h', tls: {mode: 'off'}}", "spec.uri: "),
         ("d", "{protocol: postgres, uri: h, tls: {mode: verify}}", "spec.tls.mode: "),
         ("d", "{protocol: postgres, uri: h, tls: {ca_cert: x}}", "spec.tls.ca_cert: "),
         ("d", "{protocol: postgres, uri: h, limits: {max_sesions: 1}}", "did you mean `max_sessions`?"),
@@ -211,7 +217,7 @@ fn reads_databases_of_the_configuration_file() {
     });
     let document = DatabaseDocument::from_config(&entry).unwrap();
     let database = document.database();
-    assert_eq!(database.labels["env"], "production");
+    assert_eq!(database.labels.get("env"), Some("production"));
     assert_eq!(database.tls.ca_cert_file.as_deref(), Some(std::path::Path::new("/etc/ringgate/db-ca.pem")));
     assert_eq!(database.tls.server_name, None);
     let error = DatabaseDocument::from_config(&json!({ "name": "d", "protocl": "postgres", "uri": "h" })).unwrap_err();

@@ -55,6 +55,11 @@ fn refuses_each_condition_of_the_table_with_its_path() {
         ("{allow: []}", "spec.allow"),
         ("{deny: {db_keys: ['a*']}}", "spec.deny.db_keys"),
         ("{allow: {db_commands: ['@']}}", "spec.allow.db_commands[0]"),
+        ("{allow: {db_commands: [GET, 'CONFIG|']}}", "spec.allow.db_commands[1]"),
+        ("{deny: {db_commands: ['FLUSH*']}}", "spec.deny.db_commands[0]"),
+        ("{deny: {db_commands: ['@dangerus']}}", "spec.deny.db_commands[0]"),
+        ("{allow: {db_keys: ['[a-é]*']}}", "spec.allow.db_keys[0]"),
+        ("{allow: {db_keys: [1]}}", "spec.allow.db_keys[0]"),
         ("{options: {max_session_ttl: soon}}", "spec.options.max_session_ttl"),
         ("{options: {require_session_mfa: maybe}}", "spec.options.require_session_mfa"),
         ("{options: {record_session: {default: never}}}", "spec.options.record_session.default"),
@@ -157,4 +162,15 @@ fn keeps_a_stored_document_of_a_newer_version_and_fails_its_expressions_closed()
     assert!(decide(all.clone(), json!({})));
     assert!(!decide(broken, json!({})));
     assert!(!decide(all, json!({ "db_labels_expression": "new_function(1)" })));
+}
+
+#[test]
+fn names_the_nearest_class_and_takes_an_unknown_one_from_storage_with_a_warning() {
+    let yaml = role("a", "{deny: {db_commands: ['@Dangerus']}}");
+    assert!(errors(&yaml).contains("no protocol has this class; did you mean `dangerous`?"), "{}", errors(&yaml));
+    let stored = json!({
+        "kind": "role", "version": "v8", "metadata": {"name": "a"}, "spec": {"deny": {"db_commands": ["@newer"]}},
+    });
+    let (_, warnings) = Document::from_stored(stored).unwrap();
+    assert_eq!(warnings[0].message, "spec.deny.db_commands[0]: no protocol has this class");
 }

@@ -50,7 +50,10 @@ impl MysqlMachine {
             None => {}
         }
         match std::mem::replace(&mut self.turn, Turn::Fresh) {
-            Turn::FileAsked(..) => return Err(fault(Side::Backend, FaultKind::Internal, "question not answered")),
+            turn @ Turn::FileAsked(..) => {
+                self.turn = turn;
+                return Ok(Decision::Ask);
+            }
             Turn::FileAllowed(len) => {
                 self.sequence = self.sequence.wrapping_add(1);
                 self.phase = Phase::Uploading { goes_on: false };

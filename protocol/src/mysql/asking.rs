@@ -118,7 +118,10 @@ impl MysqlMachine {
     pub(super) fn decide_client(&mut self, input: &[u8], out: &mut Outbox) -> Result<Decision, Fault> {
         match std::mem::replace(&mut self.turn, Turn::Fresh) {
             Turn::Fresh => {}
-            Turn::Asked(_) => return Err(fault(Side::Client, FaultKind::Internal, "question not answered")),
+            turn @ Turn::Asked(_) => {
+                self.turn = turn;
+                return Ok(Decision::Ask);
+            }
             Turn::Allowed(frame, ticket, process) => return self.allow(&frame, ticket, process, input, out),
             Turn::Refused(frame, packet) => return self.turn_down(&frame, packet, out),
             turn @ (Turn::FileAsked(..) | Turn::FileAllowed(..) | Turn::FileRefused(..)) => {

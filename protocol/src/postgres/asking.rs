@@ -61,10 +61,7 @@ impl PostgresMachine {
                 skipped: parts.skipped,
                 warnings: 0,
             })),
-            Decision::Ask => match &self.turn {
-                Turn::Asked(frame) => Step::Ask(self.operation(frame, input)),
-                _ => Step::Hold,
-            },
+            Decision::Ask => Step::Ask(self.operation(&self.frame, input)),
         }
     }
 
@@ -121,14 +118,19 @@ impl PostgresMachine {
     }
 
     pub(super) fn decide_client(&mut self, input: &[u8], out: &mut Outbox) -> Result<Decision, Fault> {
-        match std::mem::replace(&mut self.turn, Turn::Fresh) {
+        match &mut self.turn {
             Turn::Fresh => {}
-            Turn::Asked(_) => return Err(fault(Side::Client, FaultKind::Internal, "question not answered")),
-            Turn::Allowed(frame, ticket) => {
+            // The caller could not rule yet: the question stands.
+            Turn::Asked => return Ok(Decision::Ask),
+            Turn::Allowed(ticket) => {
+                let (frame, ticket) = (self.frame, *ticket);
+                self.turn = Turn::Fresh;
                 self.allow(&frame, ticket, input);
                 return Ok(Decision::Forward(frame.len));
             }
-            Turn::Refused(frame, response) => {
+            Turn::Refused(response) => {
+                let (frame, response) = (self.frame, std::mem::take(response));
+                self.turn = Turn::Fresh;
                 self.stand_in(&frame, response, &mut out.backend);
                 return Ok(Decision::Discard(frame.len));
             }
@@ -199,24 +201,25 @@ impl PostgresMachine {
             _ => self.window(front.frame),
         };
         let Some(visible) = input.get(..window) else { return Ok(Decision::Need(window)) };
-        let frame = client::frame(front, visible)?;
-        if self.must_wait(&frame, visible) {
+        self.frame = client::frame(front, visible)?;
+        if self.must_wait(visible) {
             // The change it hangs on may be one that the database skips without a word.
             if self.skipping
                 && let Some(skipped) = self.drop_skipped(b'Z')
             {
                 return Ok(Decision::Outcome(skipped));
             }
-            if self.must_wait(&frame, visible) {
+            if self.must_wait(visible) {
                 return Ok(Decision::Hold);
             }
         }
-        self.turn = Turn::Asked(frame);
+        self.turn = Turn::Asked;
         Ok(Decision::Ask)
     }
 
     /// Whether a name in it stands for what only the database's next answers can tell.
-    fn must_wait(&mut self, frame: &Frame, visible: &[u8]) -> bool {
+    fn must_wait(&mut self, visible: &[u8]) -> bool {
+        let frame = &self.frame;
         match frame.verb {
             Verb::Bind => self.statements.must_wait(frame.statement.of(visible), self.cycle),
             Verb::Execute => matches!(self.portals.find(frame.portal.of(visible), self.cycle), Found::Wait),

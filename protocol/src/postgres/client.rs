@@ -12,34 +12,39 @@ use super::head::{HEAD, Head};
 /// A piece of the frame that begins at the front of the buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
-    start: usize,
-    len: usize,
+    // What is looked at ends far below 4 GiB; half the size halves what a decision moves.
+    start: u32,
+    len: u32,
 }
 
 impl Span {
     /// Its bytes. Empty when `frame` ends before it, which a caller that keeps to the contract never sees.
     pub(super) fn of(self, frame: &[u8]) -> &[u8] {
-        frame.get(self.start..).and_then(|rest| rest.get(..self.len)).unwrap_or_default()
+        frame.get(self.start as usize..).and_then(|rest| rest.get(..self.len as usize)).unwrap_or_default()
     }
 
     /// Where `part` lies in `frame`, of which it is a piece. Otherwise nothing.
     pub(super) fn within(frame: &[u8], part: &[u8]) -> Span {
         let start = part.as_ptr().addr().wrapping_sub(frame.as_ptr().addr());
         if start <= frame.len() && part.len() <= frame.len() - start {
-            Span { start, len: part.len() }
+            Span::new(start, part.len())
         } else {
             Span::default()
         }
     }
 
     /// `len` bytes from `start`.
-    pub(super) const fn new(start: usize, len: usize) -> Span {
-        Span { start, len }
+    pub(super) fn new(start: usize, len: usize) -> Span {
+        match (u32::try_from(start), u32::try_from(len)) {
+            (Ok(start), Ok(len)) => Span { start, len },
+            // Nothing that long is ever looked at.
+            _ => Span::default(),
+        }
     }
 
     /// At most its first `max` bytes.
     pub(super) fn capped(self, max: usize) -> Span {
-        Span { start: self.start, len: self.len.min(max) }
+        Span { start: self.start, len: u32::try_from(max).map_or(self.len, |max| self.len.min(max)) }
     }
 }
 
@@ -65,6 +70,9 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    /// No frame: before the first.
+    pub(super) const NONE: Frame = Frame::new(Verb::Query, Head { tag: b'Q', frame: 0 });
+
     const fn new(verb: Verb, head: Head) -> Frame {
         let none = Span { start: 0, len: 0 };
         Frame {
@@ -83,7 +91,7 @@ impl Frame {
 
     /// Where the text begins when it is longer than the `shown` bytes of it.
     pub(super) fn streams_from(&self, shown: usize) -> Option<usize> {
-        (self.text_full > shown as u64).then_some(self.text.start)
+        (self.text_full > shown as u64).then_some(self.text.start as usize)
     }
 }
 
@@ -129,7 +137,7 @@ impl<'a> Body<'a> {
     fn name(&mut self) -> Result<Span, Fault> {
         let start = self.position();
         match self.reader.cstr() {
-            Some(name) => Ok(Span { start, len: name.len() }),
+            Some(name) => Ok(Span::new(start, name.len())),
             None if self.is_cut() => Err(fault(Side::Client, FaultKind::TooLarge, "name too long to be looked at")),
             None => Err(malformed("name without end")),
         }
@@ -162,7 +170,7 @@ fn query(head: Head, body: &mut Body<'_>) -> Result<Frame, Fault> {
         return Err(malformed("text without end"));
     }
     let len = nul.unwrap_or(rest.len());
-    let text = Span { start, len };
+    let text = Span::new(start, len);
     Ok(Frame {
         text: text.capped(usize::try_from(text_full).unwrap_or(len)),
         text_full,
@@ -182,9 +190,9 @@ fn parse(head: Head, body: &mut Body<'_>) -> Result<Frame, Fault> {
         // The end of the text is not visible: as if no types were declared, the usual case.
         let text_full = body.left().checked_sub(3).ok_or(malformed("message ends within its text"))?;
         let len = body.reader.rest().len().min(usize::try_from(text_full).unwrap_or(usize::MAX));
-        return Ok(Frame { text: Span { start, len }, text_full, ..frame });
+        return Ok(Frame { text: Span::new(start, len), text_full, ..frame });
     };
-    let frame = Frame { text: Span { start, len: text.len() }, text_full: text.len() as u64, ..frame };
+    let frame = Frame { text: Span::new(start, text.len()), text_full: text.len() as u64, ..frame };
     let Some(count) = body.reader.u16() else {
         body.beyond(2)?;
         return Ok(frame);
@@ -193,7 +201,7 @@ fn parse(head: Head, body: &mut Body<'_>) -> Result<Frame, Fault> {
     if body.left() != bytes as u64 {
         return Err(malformed("parameter types do not fill the message"));
     }
-    let types = Span { start: body.position(), len: bytes.min(body.reader.rest().len()) };
+    let types = Span::new(body.position(), bytes.min(body.reader.rest().len()));
     Ok(Frame { types, ..frame })
 }
 
@@ -223,7 +231,7 @@ fn result_formats(body: &mut Body<'_>) -> Result<(), Fault> {
 fn parameters(body: &mut Body<'_>) -> Result<(Span, bool), Fault> {
     let start = body.position();
     let cut = values(body)?;
-    Ok((Span { start, len: body.position() - start }, cut))
+    Ok((Span::new(start, body.position() - start), cut))
 }
 
 fn values(body: &mut Body<'_>) -> Result<bool, Fault> {

@@ -29,6 +29,8 @@ pub struct PostgresMachine {
     pub(super) parted: bool,
 
     pub(super) turn: Turn,
+    /// The front frame that the turn is about.
+    pub(super) frame: Frame,
     pub(super) goodbye: Goodbye,
     /// A message was refused: everything up to Sync is dropped, as the database would.
     pub(super) dropping: bool,
@@ -74,11 +76,11 @@ pub(super) enum Turn {
     /// Not looked at.
     Fresh,
     /// Shown to the caller.
-    Asked(Frame),
+    Asked,
     /// To be sent.
-    Allowed(Frame, Ticket),
+    Allowed(Ticket),
     /// Not to be sent; the ErrorResponse that the client gets in its place.
-    Refused(Frame, Box<[u8]>),
+    Refused(Box<[u8]>),
 }
 
 /// Terminate.
@@ -159,6 +161,7 @@ impl PostgresMachine {
             fault: None,
             parted: false,
             turn: Turn::Fresh,
+            frame: Frame::NONE,
             goodbye: Goodbye::Unsaid,
             dropping: false,
             cycle: 0,
@@ -229,14 +232,16 @@ impl Machine for PostgresMachine {
     }
 
     fn resume(&mut self, ruling: Ruling<'_>) -> Resumed {
-        self.turn = match (std::mem::replace(&mut self.turn, Turn::Fresh), ruling) {
-            (Turn::Asked(frame), Ruling::Allow(ticket)) => Turn::Allowed(frame, ticket),
-            (Turn::Asked(frame), Ruling::Refuse(refusal)) => {
+        if !matches!(self.turn, Turn::Asked) {
+            return Resumed::Again;
+        }
+        self.turn = match ruling {
+            Ruling::Allow(ticket) | Ruling::AllowKill(ticket, _) => Turn::Allowed(ticket),
+            Ruling::Refuse(refusal) => {
                 let mut response = Vec::new();
                 error::error(&refusal, &mut response);
-                Turn::Refused(frame, response.into_boxed_slice())
+                Turn::Refused(response.into_boxed_slice())
             }
-            (turn, _) => turn,
         };
         Resumed::Again
     }

@@ -3,4 +3,4 @@
 mod connect;
 pub mod prepare;
 
-pub use connect::connect;
+pub use connect::{ConnectError, connect};

@@ -193,8 +193,14 @@ fn row(event: &Map<String, Value>) -> Value {
         "db_user": text_of(event, "db_user"),
         "sid": text_of(event, "sid"),
         "outcome": outcome,
-        "text": text.into_iter().find(|t| !t.is_empty()).unwrap_or_default(),
+        "text": text.into_iter().find(|t| !t.is_empty()).unwrap_or_default().to_owned() + &keys_of(event),
     })
+}
+
+/// The keys of a command, each behind a space.
+fn keys_of(event: &Map<String, Value>) -> String {
+    let keys = event.get("keys").and_then(Value::as_array).into_iter().flatten();
+    keys.filter_map(Value::as_str).flat_map(|key| [" ", key]).collect()
 }
 
 fn check(dir: &Path, key: Option<&Path>, since_us: Option<u64>, format: Format) -> Result<i32, Failure> {

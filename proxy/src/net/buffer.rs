@@ -1,4 +1,4 @@
-//! Pooled receive and send buffers: owned by the operation that fills or drains them, and by nobody else.
+//! Pooled receive and send buffers: owned by whoever fills or drains them, and by nobody else.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -52,6 +52,11 @@ impl Pool {
         } else {
             self.hand_out(vec![0; bytes].into_boxed_slice())
         }
+    }
+
+    /// A buffer of `bytes` that is of no class, for connections that may come in numbers and are not trusted yet.
+    pub fn exactly(self: &Rc<Self>, bytes: usize) -> Buf {
+        if bytes <= self.small_bytes { self.small() } else { self.hand_out(vec![0; bytes].into_boxed_slice()) }
     }
 
     /// Bytes handed out and not yet returned.
@@ -173,31 +178,6 @@ impl Buf {
 impl Drop for Buf {
     fn drop(&mut self) {
         self.pool.take_back(std::mem::take(&mut self.data));
-    }
-}
-
-// SAFETY: the pointer is into `data`, a heap allocation of fixed address that lives as long as the `Buf` that
-// the operation owns; `bytes_init` is the length of the filled part, all of it written before.
-unsafe impl monoio::buf::IoBuf for Buf {
-    fn read_ptr(&self) -> *const u8 {
-        self.filled().as_ptr()
-    }
-    fn bytes_init(&self) -> usize {
-        self.len()
-    }
-}
-
-// SAFETY: writes go to the spare part, `room()` bytes from `end`; the kernel writes at most that many and
-// `set_init` is told how many it wrote. The whole allocation is zeroed at birth, so no byte is uninitialised.
-unsafe impl monoio::buf::IoBufMut for Buf {
-    fn write_ptr(&mut self) -> *mut u8 {
-        self.spare_mut().as_mut_ptr()
-    }
-    fn bytes_total(&mut self) -> usize {
-        self.room()
-    }
-    unsafe fn set_init(&mut self, n: usize) {
-        self.advance(n);
     }
 }
 

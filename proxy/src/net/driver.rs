@@ -102,14 +102,20 @@ pub fn run<F: Future>(driver: Driver, size: RingSize, main: impl FnOnce() -> F) 
                 .enable_timer()
                 .build()?;
             let mut runtime = std::mem::ManuallyDrop::new(runtime);
-            Ok(runtime.block_on(main()))
+            runtime.block_on(watched(main))
         }
         Driver::Epoll => {
             let runtime = RuntimeBuilder::<LegacyDriver>::new().with_entries(size.entries).enable_timer().build()?;
             let mut runtime = std::mem::ManuallyDrop::new(runtime);
-            Ok(runtime.block_on(main()))
+            runtime.block_on(watched(main))
         }
     }
+}
+
+/// Within the runtime: first the sockets' watch, then `main`.
+async fn watched<F: Future>(main: impl FnOnce() -> F) -> io::Result<F::Output> {
+    super::watch::install()?;
+    Ok(main().await)
 }
 
 /// Binds this thread to one processor.

@@ -3,7 +3,7 @@
 //!
 //! It knows buffers, sockets, timers and doorbells, and no protocol word. Published monoio has traps;
 //! each is kept out here: session futures are caught when they panic ([`spawn`]), nothing wakes itself to
-//! yield ([`Yield`]), no connect or accept future is ever dropped half-way ([`stream::Stream::connect`]),
+//! yield ([`Yield`]), no operation of a session's sockets is in flight that could be dropped half-way ([`stream`]),
 //! no waker crosses a thread (other threads ring a [`doorbell::Doorbell`]), and every descriptor is
 //! close-on-exec and non-blocking.
 #![allow(unsafe_code)]
@@ -13,8 +13,8 @@ pub mod allocations;
 pub mod buffer;
 pub mod doorbell;
 pub mod driver;
-pub mod slot;
 pub mod stream;
+mod watch;
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,19 +1,21 @@
-//! A connected socket, TCP or Unix, whose receives and sends own their buffers.
+//! A connected socket, TCP or Unix. Bytes move by system calls that never block; [`super::watch`]
+//! says when they can. So no operation in flight owns a buffer, nothing needs to be cancelled, and a socket on which nothing happens
+//! holds no memory for its next bytes.
 
-use std::cell::{RefCell, UnsafeCell};
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use monoio::io::{AsyncWriteRent, CancelableAsyncReadRent, Canceller};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::buffer::Buf;
-use super::slot::{Done, Slot};
+use super::watch::{self, Place, Ready};
 
 /// Where to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,47 +35,42 @@ impl std::fmt::Display for Address {
     }
 }
 
-/// A connected socket. Clones are the same socket; it closes when the last clone and the last operation is gone.
+/// A connected socket. Clones are the same socket; it closes with the last of them.
 #[derive(Clone)]
 pub struct Stream {
     inner: Rc<Inner>,
 }
 
 struct Inner {
-    socket: Kind,
-    /// Cancels the receive in flight, and nothing else: sends are never cancelled.
-    canceller: RefCell<Canceller>,
+    socket: Socket,
+    place: Place,
 }
 
-/// The cell is for the methods of monoio's stream traits, which ask for `&mut` although they only read the
-/// descriptor and clone its count.
-enum Kind {
-    Tcp(UnsafeCell<monoio::net::TcpStream>),
-    Unix(UnsafeCell<monoio::net::UnixStream>),
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.place.leave(self.socket.as_fd());
+    }
 }
 
 impl Stream {
-    /// Takes an accepted or connected socket. It must be non-blocking: on epoll a send on a blocking socket
-    /// would stop the whole worker.
+    /// Takes an accepted or connected socket, on a worker's thread.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Stream> {
         let socket = Socket::from(fd);
         socket.set_nonblocking(true)?;
         socket.set_cloexec(true)?;
-        if socket.domain()? == Domain::UNIX {
-            let stream = monoio::net::UnixStream::from_std(OwnedFd::from(socket).into())?;
-            return Ok(Stream::wrap(Kind::Unix(UnsafeCell::new(stream))));
+        if socket.domain()? != Domain::UNIX {
+            socket.set_tcp_nodelay(true)?;
+            let probes = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+            socket.set_tcp_keepalive(&probes.with_retries(6))?;
         }
-        socket.set_tcp_nodelay(true)?;
-        let probes = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
-        socket.set_tcp_keepalive(&probes.with_retries(6))?;
-        let stream = monoio::net::TcpStream::from_std(OwnedFd::from(socket).into())?;
-        Ok(Stream::wrap(Kind::Tcp(UnsafeCell::new(stream))))
+        let place = watch::enter(socket.as_fd())?;
+        Ok(Stream { inner: Rc::new(Inner { socket, place }) })
     }
 
     /// Connects within `limit`.
     ///
     /// The connect itself is started on a non-blocking socket and awaited by readiness, since a dropped connect
-    /// operation of monoio 0.2.4 may leak its descriptor; a dropped readiness poll leaks nothing.
+    /// operation of monoio 0.2.4 may leak its descriptor; a dropped wait leaks nothing.
     pub async fn connect(address: &Address, limit: Duration) -> io::Result<Stream> {
         let (domain, protocol, target) = match address {
             Address::Tcp(addr) => (Domain::for_address(*addr), Some(Protocol::TCP), SockAddr::from(*addr)),
@@ -82,14 +79,13 @@ impl Stream {
         let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), protocol)?;
         let pending = match socket.connect(&target) {
             Ok(()) => false,
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => true,
+            Err(e) if e.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => true,
             Err(e) => return Err(e),
         };
         let stream = Stream::from_fd(socket.into())?;
         if pending {
-            match super::within(limit, stream.writable()).await {
-                Some(ready) => ready?,
-                None => return Err(io::ErrorKind::TimedOut.into()),
+            if super::within(limit, stream.writable()).await.is_none() {
+                return Err(io::ErrorKind::TimedOut.into());
             }
             if let Err(error) = rustix::net::sockopt::socket_error(stream.as_fd())? {
                 return Err(error.into());
@@ -98,109 +94,86 @@ impl Stream {
         Ok(stream)
     }
 
-    fn wrap(socket: Kind) -> Stream {
-        Stream { inner: Rc::new(Inner { socket, canceller: RefCell::default() }) }
+    /// Ready when there is something to receive, most likely: bytes, the end of the stream, or an error.
+    pub fn poll_readable(&self, cx: &Context<'_>) -> Poll<()> {
+        self.ready().receive.poll(cx)
     }
 
-    /// Receives into the spare part of `buf`; 0 is the end of the stream. Ends with `ECANCELED` after
-    /// [`Stream::cancel_recv`], or with data that came first: nothing is lost.
-    pub async fn recv(&self, buf: Buf) -> Done {
-        let handle = self.inner.canceller.borrow().handle();
-        match &self.inner.socket {
-            // SAFETY: this task's thread is the only one with this stream, and monoio's receive reads the
-            // descriptor and clones its count before it first suspends; it keeps no reference into the stream
-            // that a concurrent send could see changed.
-            Kind::Tcp(cell) => unsafe { &mut *cell.get() }.cancelable_read(buf, handle).await,
-            // SAFETY: as for TCP.
-            Kind::Unix(cell) => unsafe { &mut *cell.get() }.cancelable_read(buf, handle).await,
+    /// Ready when there is room to send, most likely, or an error.
+    pub fn poll_writable(&self, cx: &Context<'_>) -> Poll<()> {
+        self.ready().send.poll(cx)
+    }
+
+    /// Receives what is there right now into the spare part of `buf`, and says how much that was; 0 is the end of the
+    /// stream, `WouldBlock` that there is nothing yet. Only with room in `buf`.
+    pub fn recv_now(&self, buf: &mut Buf) -> io::Result<usize> {
+        let received = loop {
+            match rustix::net::recv(self, buf.spare_mut(), RecvFlags::DONTWAIT) {
+                Err(Errno::INTR) => {}
+                other => break other,
+            }
+        };
+        let ready = self.ready();
+        match received {
+            Ok((received, _)) => {
+                buf.advance(received);
+                // The kernel had no more: an edge tells of the next bytes. Behind an end there is no edge.
+                if buf.room() > 0 && !ready.ended.get() {
+                    ready.receive.exhausted();
+                }
+                Ok(received)
+            }
+            Err(error) => {
+                if error == Errno::AGAIN {
+                    ready.receive.exhausted();
+                }
+                Err(error.into())
+            }
         }
     }
 
-    /// Sends the filled part of `buf`, or the front of it, and says how much went.
-    pub async fn send(&self, buf: Buf) -> Done {
-        match &self.inner.socket {
-            // SAFETY: as in `recv`; the send operation owns `buf` and its own count of the descriptor.
-            Kind::Tcp(cell) => unsafe { &mut *cell.get() }.write(buf).await,
-            // SAFETY: as for TCP.
-            Kind::Unix(cell) => unsafe { &mut *cell.get() }.write(buf).await,
+    /// Receives into the spare part of `buf`, waiting until there is something; 0 is the end of the stream.
+    pub async fn recv(&self, buf: &mut Buf) -> io::Result<usize> {
+        loop {
+            std::future::poll_fn(|cx| self.poll_readable(cx)).await;
+            match self.recv_now(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
         }
     }
 
     /// Sends what fits into the socket's buffer right now, and says how much that was; 0 when nothing fits.
-    ///
-    /// A send that fits is cheaper as a system call of its own than through the ring: it needs no completion, and
-    /// its task is not polled once more for it.
     pub fn send_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        use rustix::net::SendFlags;
-        match rustix::net::send(self, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(sent) => Ok(sent),
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(0),
-            Err(error) => Err(error.into()),
+        let sent = match rustix::net::send(self, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(sent) => sent,
+            Err(Errno::INTR) => return Ok(0),
+            Err(Errno::AGAIN) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        if sent < bytes.len() {
+            self.ready().send.exhausted();
         }
+        Ok(sent)
     }
 
-    /// Sends all of `buf`.
-    pub async fn send_all(&self, mut buf: Buf) -> io::Result<()> {
-        while !buf.is_empty() {
-            let (sent, back) = self.send(buf).await;
-            buf = back;
-            match sent? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                n => buf.consume(n),
+    /// Sends all of `bytes`, waiting for room.
+    pub async fn send_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.send_now(bytes)? {
+                0 => self.writable().await,
+                sent => bytes = &bytes[sent..],
             }
         }
         Ok(())
     }
 
-    /// Asks the receive in flight to end at once. It still ends by itself, with its buffer.
-    pub fn cancel_recv(&self) {
-        let old = self.inner.canceller.take();
-        *self.inner.canceller.borrow_mut() = old.cancel();
+    async fn writable(&self) {
+        std::future::poll_fn(|cx| self.poll_writable(cx)).await;
     }
 
-    /// Waits until there is something to receive, without holding a buffer.
-    pub async fn readable(&self) -> io::Result<()> {
-        match &self.inner.socket {
-            // SAFETY: a shared borrow for a method that takes `&self`; see `recv` for the exclusive ones, none of
-            // which lives across a suspension.
-            Kind::Tcp(cell) => unsafe { &*cell.get() }.readable(false).await,
-            // SAFETY: as for TCP.
-            Kind::Unix(cell) => unsafe { &*cell.get() }.readable(false).await,
-        }
-    }
-
-    async fn writable(&self) -> io::Result<()> {
-        match &self.inner.socket {
-            // SAFETY: as in `readable`.
-            Kind::Tcp(cell) => unsafe { &*cell.get() }.writable(false).await,
-            // SAFETY: as for TCP.
-            Kind::Unix(cell) => unsafe { &*cell.get() }.writable(false).await,
-        }
-    }
-
-    /// A slot for this socket's receives. With `poll_first` semantics of the caller's choosing: the buffer is
-    /// only held from `arm` on.
-    pub fn recv_slot(&self) -> Slot {
-        let stream = self.clone();
-        Slot::new(move |buf| {
-            let stream = stream.clone();
-            async move { stream.recv(buf).await }
-        })
-    }
-
-    /// A slot for this socket's sends.
-    pub fn send_slot(&self) -> Slot {
-        let stream = self.clone();
-        Slot::new(move |buf| {
-            let stream = stream.clone();
-            async move { stream.send(buf).await }
-        })
-    }
-
-    /// A boxed wait for readiness, for a session that has given its buffers back.
-    pub fn readable_boxed(&self) -> std::pin::Pin<Box<dyn Future<Output = io::Result<()>>>> {
-        let stream = self.clone();
-        Box::pin(async move { stream.readable().await })
+    fn ready(&self) -> &Ready {
+        self.inner.place.ready()
     }
 
     /// Ends our receiving: what has arrived can still be read, and the end of the stream follows it.
@@ -218,13 +191,6 @@ impl Stream {
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        let raw = match &self.inner.socket {
-            // SAFETY: a shared borrow for `as_raw_fd`, which copies an integer.
-            Kind::Tcp(cell) => unsafe { &*cell.get() }.as_raw_fd(),
-            // SAFETY: as for TCP.
-            Kind::Unix(cell) => unsafe { &*cell.get() }.as_raw_fd(),
-        };
-        // SAFETY: the descriptor stays open as long as `inner` does, which `self` holds for the borrow's life.
-        unsafe { BorrowedFd::borrow_raw(raw) }
+        self.inner.socket.as_fd()
     }
 }

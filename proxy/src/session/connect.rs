@@ -1,6 +1,7 @@
 //! Connect: the database is reached, verified and signed in to with the gateway's own credential. Then the pump.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use ringgate_policy::AuditedStatements;
 use ringgate_protocol::{Limits, Protocol, RefusalKind, SessionKey};
@@ -10,11 +11,15 @@ use super::link::Link;
 use super::pump::Pump;
 use super::rule::Rules;
 use super::{Ended, Place, Session, cancel};
-use crate::backend;
+use crate::backend::prepare::PrepareError;
+use crate::backend::{self, ConnectError};
 use crate::metrics::Reject;
 use crate::plane::SessionPlace;
 use crate::settings::ParameterDetail;
 use crate::worker::{Control, Core};
+
+/// How often a session that is being connected looks whether the gateway shuts down.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Both sides are connected.
 pub struct Connected<P: Protocol> {
@@ -39,7 +44,7 @@ impl<P: Protocol> Session<Permitted<P>> {
         let permit = &self.state.permit;
         let database = permit.database().clone();
         let opening = &self.state.identified.secured.opening;
-        let reached = backend::connect::<P>(&self.core, opening, permit).await;
+        let reached = unless_drained(&self.core, backend::connect::<P>(&self.core, opening, permit)).await;
         let (login, backend, route) = match reached {
             Ok(reached) => reached,
             Err(error) => {
@@ -87,6 +92,23 @@ impl<P: Protocol> Session<Permitted<P>> {
                 parameters,
             )
         }))
+    }
+}
+
+/// What `reaching` comes to, or its end when the gateway begins to shut down: a session that has not begun has no
+/// statement to wait for.
+pub(super) async fn unless_drained<T>(
+    core: &Core,
+    reaching: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    let mut reaching = Box::pin(reaching);
+    loop {
+        if core.plane.is_draining() {
+            return Err(PrepareError::Stopped.into());
+        }
+        if let Some(reached) = crate::net::within(LOOK, reaching.as_mut()).await {
+            return reached;
+        }
     }
 }
 

@@ -67,7 +67,7 @@ impl Link {
 
     fn make_room(&mut self, need: usize) {
         if self.plain.capacity() < need {
-            let mut larger = self.pool.at_least(need);
+            let mut larger = self.pool.exactly(need);
             larger.append(self.plain.filled());
             self.plain = larger;
         }
@@ -75,18 +75,17 @@ impl Link {
     }
 
     async fn receive_plain(&mut self) -> Result<(), LinkError> {
-        let buf = std::mem::replace(&mut self.plain, self.pool.at_least(0));
-        self.plain = receive(&self.stream, buf, self.deadline).await?;
-        Ok(())
+        receive(&self.stream, &mut self.plain, self.deadline).await
     }
 
     async fn receive_records(&mut self) -> Result<(), LinkError> {
         let before = self.plain.len();
         loop {
             let tls = self.tls.as_mut().ok_or(LinkError::Gone)?;
-            let cipher = self.cipher.get_or_insert_with(|| self.pool.large());
-            if self.plain.room() < crate::tls::whole_record(cipher.filled()).unwrap_or(0) {
-                let mut larger = self.pool.at_least(self.plain.len() + self.pool.large().capacity());
+            let cipher = self.cipher.get_or_insert_with(|| self.pool.small());
+            let record = crate::tls::whole_record(cipher.filled()).unwrap_or(0);
+            if self.plain.room() < record {
+                let mut larger = self.pool.exactly(self.plain.len() + record);
                 larger.append(self.plain.filled());
                 self.plain = larger;
             }
@@ -112,13 +111,18 @@ impl Link {
 
     /// More records; `false` at the end of the stream.
     async fn receive_cipher(&mut self) -> Result<bool, LinkError> {
-        let mut cipher = self.cipher.take().unwrap_or_else(|| self.pool.large());
+        let cipher = self.cipher.get_or_insert_with(|| self.pool.small());
         cipher.compact();
+        // No larger than the record at the front: who is not known yet gets no memory on credit.
+        let wanted = crate::tls::record(cipher.filled()).unwrap_or(0).max(cipher.len() + 1);
+        if cipher.capacity() < wanted {
+            let mut larger = self.pool.exactly(wanted);
+            larger.append(cipher.filled());
+            *cipher = larger;
+        }
         let before = cipher.len();
-        let cipher = receive(&self.stream, cipher, self.deadline).await?;
-        let more = cipher.len() > before;
-        self.cipher = Some(cipher);
-        Ok(more)
+        receive(&self.stream, cipher, self.deadline).await?;
+        Ok(cipher.len() > before)
     }
 
     /// Sends `bytes`, through TLS where it is up.
@@ -136,30 +140,20 @@ impl Link {
             records.push(out);
         }
         for out in records {
-            self.send_buf(out).await?;
+            self.send_raw(out.filled()).await?;
         }
         Ok(())
     }
 
-    async fn send_raw(&mut self, mut bytes: &[u8]) -> Result<(), LinkError> {
-        while !bytes.is_empty() {
-            let mut out = self.pool.at_least(bytes.len().min(16 * 1024));
-            let taken = out.append(bytes);
-            bytes = &bytes[taken..];
-            self.send_buf(out).await?;
-        }
-        Ok(())
-    }
-
-    async fn send_buf(&mut self, buf: Buf) -> Result<(), LinkError> {
+    async fn send_raw(&self, bytes: &[u8]) -> Result<(), LinkError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
-        within(left, self.stream.send_all(buf)).await.ok_or(LinkError::TimedOut)?.map_err(LinkError::Io)
+        within(left, self.stream.send_all(bytes)).await.ok_or(LinkError::TimedOut)?.map_err(LinkError::Io)
     }
 
     /// Shakes hands. What stands in `plain` are the first records. `turns` rations the steps among the connections
     /// of a worker.
     pub async fn start_tls(&mut self, tls: Tls, turns: Option<&Core>) -> Result<(), LinkError> {
-        let mut cipher = self.pool.large();
+        let mut cipher = self.pool.exactly(self.plain.len());
         cipher.append(self.plain.filled());
         self.plain.consume(self.plain.len());
         self.cipher = Some(cipher);
@@ -210,19 +204,16 @@ impl Link {
         let until = Instant::now() + std::time::Duration::from_millis(500);
         for _ in 0..64 {
             let mut buf = self.pool.small();
-            buf.consume(buf.len());
-            match receive(&self.stream, buf, until.min(self.deadline.max(Instant::now()))).await {
-                Ok(buf) if !buf.is_empty() => {}
-                _ => return,
+            let received = receive(&self.stream, &mut buf, until.min(self.deadline.max(Instant::now()))).await;
+            if received.is_err() || buf.is_empty() {
+                return;
             }
         }
     }
 }
 
-async fn receive(stream: &Stream, buf: Buf, deadline: Instant) -> Result<Buf, LinkError> {
+async fn receive(stream: &Stream, buf: &mut Buf, deadline: Instant) -> Result<(), LinkError> {
     let left = deadline.saturating_duration_since(Instant::now());
-    // Dropping a receive loses its data, so a timeout here always ends the connection.
-    let (received, buf) = within(left, stream.recv(buf)).await.ok_or(LinkError::TimedOut)?;
-    received?;
-    Ok(buf)
+    within(left, stream.recv(buf)).await.ok_or(LinkError::TimedOut)??;
+    Ok(())
 }

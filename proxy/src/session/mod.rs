@@ -10,6 +10,7 @@ pub mod cancel;
 mod close;
 mod connect;
 mod identify;
+mod lane;
 pub mod link;
 mod parameters;
 pub mod port;
@@ -161,6 +162,5 @@ pub fn describe(control: &Control, core: &Core) -> serde_json::Value {
         "addr_remote": about.peer,
         "statements": control.statements.get(),
         "idle_ms": core.now_ms().saturating_sub(control.active_ms.get()),
-        "resting": control.resting.get(),
     })
 }

@@ -1,35 +1,34 @@
-//! One socket of a session in the pump: its receive and its send in flight, its TLS, its rest.
+//! One socket of a session in the pump: what it waits for, what it has not taken yet, and its TLS.
 
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use super::link::Link;
 use crate::net::buffer::{Buf, Pool};
-use crate::net::slot::Slot;
 use crate::net::stream::Stream;
 use crate::tls::{Tls, whole_record};
 
-/// One peer's socket. At most one receive and one send are in flight, each owning its buffer.
+/// One peer's socket. It holds a buffer only for bytes that are there.
 pub struct Port {
     stream: Stream,
-    recv: Slot,
-    send: Slot,
+    /// The session's task is woken when there is something to receive.
+    waiting: bool,
     tls: Option<Tls>,
     /// TLS records received and not yet decrypted.
     cipher: Option<Buf>,
-    /// Waits for readiness while the session rests without buffers.
-    rest: Option<Pin<Box<dyn Future<Output = io::Result<()>>>>>,
+    /// What the socket has not taken yet of the last send.
+    unsent: Option<Buf>,
     /// Plain bytes that did not fit into the last TLS send, to go next.
     backlog: Option<Buf>,
     pool: Rc<Pool>,
+    /// The last receive filled its buffer: there is more for certain, or nearly so.
+    more: bool,
     /// The peer will send nothing more.
     pub at_end: bool,
     /// The peer takes nothing more: what is sent is dropped.
     pub gone: bool,
-    /// Milliseconds of the worker's clock since when a send has made no progress; 0 when none is in flight.
+    /// Milliseconds of the worker's clock since when a send has made no progress; 0 when none is waiting.
     pub sending_since_ms: u64,
     /// Plain bytes received and sent.
     pub bytes_in: u64,
@@ -40,9 +39,9 @@ pub struct Port {
 /// What a port's polls came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moved {
-    /// A receive ended.
+    /// Something was received, or the end of the stream.
     pub received: bool,
-    /// A send ended.
+    /// The socket took something.
     pub sent: bool,
 }
 
@@ -57,17 +56,21 @@ impl Port {
     /// A port over a link that has finished its cold phases, and the plain bytes that the link had left.
     pub fn new(link: Link, pool: &Rc<Pool>) -> (Port, Option<Buf>) {
         let Link { stream, tls, plain, cipher, .. } = link;
-        let (recv, send) = (stream.recv_slot(), stream.send_slot());
-        let cipher = cipher.filter(|c| !c.is_empty());
+        // The cold phases' buffers are as large as a record; here one must have room behind it.
+        let cipher = cipher.filter(|c| !c.is_empty()).map(|c| {
+            let mut larger = pool.large();
+            larger.append(c.filled());
+            larger
+        });
         let port = Port {
             stream,
-            recv,
-            send,
+            waiting: false,
             tls,
             cipher,
-            rest: None,
+            unsent: None,
             backlog: None,
             pool: pool.clone(),
+            more: false,
             at_end: false,
             gone: false,
             sending_since_ms: 0,
@@ -77,42 +80,68 @@ impl Port {
         (port, Some(plain).filter(|p| !p.is_empty()))
     }
 
-    /// Polls what is in flight. Received bytes land in `lane` (plain) or wait as records for [`Port::decrypt`].
-    pub fn poll(&mut self, cx: &mut Context<'_>, lane: &mut Option<Buf>) -> Moved {
-        let mut moved = Moved::default();
-        if let Poll::Ready((sent, mut buf)) = self.send.poll(cx) {
-            moved.sent = true;
-            self.sending_since_ms = 0;
-            match sent {
-                Ok(n) if n > 0 => {
-                    buf.consume(n);
-                    if !buf.is_empty() {
-                        self.send.arm(buf);
-                    }
+    /// Polls what is waited for. Received bytes land in `lane` (plain) or wait as records for [`Port::decrypt`];
+    /// `need` is what the lane's machine wants to see whole.
+    pub fn poll(&mut self, cx: &mut Context<'_>, lane: &mut Option<Buf>, need: usize) -> Moved {
+        let sent = self.unsent.is_some() && self.poll_send(cx);
+        let received = self.waiting && self.stream.poll_readable(cx).is_ready() && self.receive(lane, need);
+        Moved { received, sent }
+    }
+
+    /// Receives what is there. Answers whether that was anything, the end included.
+    fn receive(&mut self, lane: &mut Option<Buf>, need: usize) -> bool {
+        let mut buf = if self.tls.is_some() {
+            let mut cipher = self.cipher.take().unwrap_or_else(|| self.pool.large());
+            cipher.compact();
+            cipher
+        } else {
+            match lane.take() {
+                Some(buf) if buf.room() > 0 && buf.len() + buf.room() >= need => buf,
+                Some(mut buf) if buf.capacity() >= need && buf.len() < buf.capacity() => {
+                    buf.compact();
+                    buf
                 }
-                _ => self.takes_no_more(),
+                Some(buf) => grown(&self.pool, &buf, need),
+                None => self.pool.large(),
+            }
+        };
+        let received = self.stream.recv_now(&mut buf);
+        self.waiting = false;
+        self.more = buf.room() == 0;
+        let into = if self.tls.is_some() { &mut self.cipher } else { lane };
+        *into = Some(buf).filter(|b| !b.is_empty());
+        match received {
+            Ok(0) => self.at_end = true,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(_) => (self.at_end, self.gone) = (true, true),
+        }
+        true
+    }
+
+    /// Offers the socket again what it has not taken, once it says that it has room. Answers whether it took some.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while let Some(buf) = self.unsent.as_mut() {
+            if self.stream.poll_writable(cx).is_pending() {
+                break;
+            }
+            match self.stream.send_now(buf.filled()) {
+                Ok(sent) => {
+                    buf.consume(sent);
+                    moved |= sent > 0;
+                }
+                Err(_) => {
+                    self.takes_no_more();
+                    return true;
+                }
+            }
+            if buf.is_empty() {
+                self.unsent = None;
             }
         }
-        if let Some(rest) = self.rest.as_mut()
-            && rest.as_mut().poll(cx).is_ready()
-        {
-            self.rest = None;
-            moved.received = true;
-        }
-        if let Poll::Ready((received, buf)) = self.recv.poll(cx) {
-            moved.received = true;
-            match received {
-                Ok(0) => self.at_end = true,
-                Ok(_) => {}
-                // Our own wish to rest, not a sign of life.
-                Err(e) if e.raw_os_error() == Some(CANCELED) => moved.received = false,
-                Err(_) => (self.at_end, self.gone) = (true, true),
-            }
-            if self.tls.is_some() {
-                self.cipher = Some(buf).filter(|b| !b.is_empty());
-            } else if !buf.is_empty() {
-                *lane = Some(buf);
-            }
+        if moved {
+            self.sending_since_ms = 0;
         }
         moved
     }
@@ -149,36 +178,36 @@ impl Port {
         Ok(gained)
     }
 
-    /// Starts a receive unless one is in flight, the peer is done, or whole records still wait. `lane` is what the
-    /// lane has not decided: a plain receive goes behind it.
-    pub fn arm(&mut self, lane: &mut Option<Buf>, need: usize) {
-        if self.at_end || self.recv.is_armed() || self.rest.is_some() {
-            return;
+    /// Asks for more bytes: receives at once what is likely to be there, else begins to wait. Answers whether
+    /// something came. `lane` is what the lane has not decided: a plain receive goes behind it.
+    pub fn want(&mut self, cx: &mut Context<'_>, lane: &mut Option<Buf>, need: usize) -> bool {
+        if self.at_end || self.cipher.as_ref().is_some_and(|c| whole_record(c.filled()).is_some()) {
+            return false;
         }
-        if self.tls.is_some() {
-            if self.cipher.as_ref().is_some_and(|c| whole_record(c.filled()).is_some()) {
-                return;
+        if std::mem::take(&mut self.more) && self.receive(lane, need) {
+            return true;
+        }
+        while self.stream.poll_readable(cx).is_ready() {
+            if self.receive(lane, need) {
+                return true;
             }
-            let mut cipher = self.cipher.take().unwrap_or_else(|| self.pool.large());
-            cipher.compact();
-            self.recv.arm(cipher);
-        } else {
-            let buf = match lane.take() {
-                Some(buf) if buf.room() > 0 && buf.len() + buf.room() >= need => buf,
-                Some(mut buf) if buf.capacity() >= need && buf.len() < buf.capacity() => {
-                    buf.compact();
-                    buf
-                }
-                Some(buf) => grown(&self.pool, &buf, need),
-                None => self.pool.large(),
-            };
-            self.recv.arm(buf);
         }
+        self.waiting = true;
+        false
     }
 
-    /// Whether a send is in flight or owed, or the peer takes nothing more: nothing may be handed over.
+    /// Whether the port waits for bytes and nothing else: it owes nothing and holds nothing.
+    pub fn is_at_rest(&self) -> bool {
+        self.waiting && self.holds_nothing() && !self.gone && !self.at_end && !self.owes_control()
+    }
+
+    fn owes_control(&self) -> bool {
+        self.tls.as_ref().is_some_and(Tls::has_control)
+    }
+
+    /// Whether a send is owed, or the peer takes nothing more: nothing may be handed over.
     pub fn is_busy(&self) -> bool {
-        self.send.is_armed() || self.backlog.is_some() || self.gone
+        self.unsent.is_some() || self.backlog.is_some() || self.gone
     }
 
     /// Whether everything that the peer sent has been handed to its lane, and nothing more will come.
@@ -186,9 +215,9 @@ impl Port {
         self.at_end && self.cipher.as_ref().is_none_or(|c| whole_record(c.filled()).is_none())
     }
 
-    /// Notes since when the send in flight has stood still, and says so; 0 when none is in flight.
+    /// Notes since when the waiting send has stood still, and says so; 0 when none waits.
     pub fn watch_stall(&mut self, now_ms: u64) -> u64 {
-        self.sending_since_ms = match (self.send.is_armed(), self.sending_since_ms) {
+        self.sending_since_ms = match (self.unsent.is_some(), self.sending_since_ms) {
             (false, _) => 0,
             (true, 0) => now_ms,
             (true, since) => since,
@@ -196,9 +225,9 @@ impl Port {
         self.sending_since_ms
     }
 
-    /// Whether a send is in flight.
+    /// Whether the socket has not taken all of the last send.
     pub fn is_sending(&self) -> bool {
-        self.send.is_armed()
+        self.unsent.is_some()
     }
 
     /// Sends `buf`. Only when not [`Port::is_busy`].
@@ -221,27 +250,26 @@ impl Port {
         Ok(())
     }
 
-    /// Sends at once what fits; the ring takes the rest.
+    /// Sends at once what fits; the next polls send the rest.
     fn transmit(&mut self, mut buf: Buf) {
         match self.stream.send_now(buf.filled()) {
             Ok(sent) => buf.consume(sent),
             Err(_) => return self.takes_no_more(),
         }
-        if !buf.is_empty() {
-            self.send.arm(buf);
-        }
+        self.unsent = Some(buf).filter(|b| !b.is_empty());
     }
 
     /// The peer takes nothing more. What it has said before can still be read, and then comes an end.
     fn takes_no_more(&mut self) {
         self.gone = true;
+        self.unsent = None;
         self.backlog = None;
         self.stream.shutdown_read();
     }
 
     /// Sends what an earlier send left over, and TLS' own records, when the socket is free.
     pub fn flush(&mut self) -> Result<bool, rustls::Error> {
-        if self.send.is_armed() || self.gone {
+        if self.unsent.is_some() || self.gone {
             return Ok(false);
         }
         if let Some(buf) = self.backlog.take() {
@@ -268,34 +296,14 @@ impl Port {
         }
     }
 
-    /// Gives the receive buffer back: the receive in flight is cancelled, and the next one waits for readiness.
-    pub fn rest(&mut self) {
-        if self.recv.is_armed() && self.cipher.is_none() {
-            self.stream.cancel_recv();
-        }
-    }
-
-    /// After a cancelled receive: waits for readiness without a buffer.
-    pub fn wait_readable(&mut self) {
-        if !self.at_end && !self.recv.is_armed() && self.rest.is_none() {
-            self.rest = Some(self.stream.readable_boxed());
-        }
-    }
-
     /// Drops records that nobody will read any more.
     pub fn forget_records(&mut self) {
         self.cipher = None;
-        self.rest = None;
-    }
-
-    /// Whether a receive is in flight.
-    pub fn is_receiving(&self) -> bool {
-        self.recv.is_armed()
     }
 
     /// Whether nothing is held: no buffer, no record.
     pub fn holds_nothing(&self) -> bool {
-        !self.send.is_armed() && self.backlog.is_none() && self.cipher.is_none()
+        self.unsent.is_none() && self.backlog.is_none() && self.cipher.is_none()
     }
 
     /// The socket.
@@ -303,9 +311,6 @@ impl Port {
         &self.stream
     }
 }
-
-/// Linux' ECANCELED.
-const CANCELED: i32 = 125;
 
 fn grown(pool: &Rc<Pool>, buf: &Buf, need: usize) -> Buf {
     let mut larger = pool.at_least(need.max(buf.len() + 1));

@@ -6,24 +6,24 @@
 //! client  <--send--  [ lane down ]  <--recv--  backend
 //! ```
 //!
-//! A received buffer is ruled on in place and sent from where it lies; the next receive goes into another one
-//! while that send is in flight. A lane's bytes are only ruled on when its sink is free: a slow reader stops its
-//! own lane and nothing else, and a session never holds more than two buffers in each direction. Bytes are
-//! copied in user space only when a frame was cut by the end of a buffer (its rest moves to the next one) and
-//! when the machine rewrites (what follows in that buffer joins the rewritten bytes).
+//! A received buffer is ruled on in place and sent from where it lies. A lane's bytes are only ruled on when its
+//! sink is free: a slow reader stops its own lane and nothing else, and a session never holds more than two buffers
+//! in each direction, and none when nothing is under way. Bytes are copied in user space only when a frame was cut
+//! by the end of a buffer (its rest moves to the next one) and when the machine rewrites (what follows in that
+//! buffer joins the rewritten bytes).
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
-use aws_lc_rs::digest;
-use ringgate_audit::Position;
+use ringgate_audit::Refused;
 use ringgate_protocol::{
-    Fault, FaultKind, Machine, NEED_BYTES_MAX, Note, Outbox, Refusal, RefusalKind, Resumed, Ruling, Side, Step, Ticket,
+    Fault, FaultKind, Machine, NEED_BYTES_MAX, Note, Outbox, Refusal, RefusalKind, Resumed, Ruling, Side, Step,
 };
 
+use super::lane::{Hashes, Lane, Wait, append, spill, tail};
 use super::link::Link;
 use super::port::Port;
 use super::trail::Trail;
@@ -44,9 +44,6 @@ const LAST_WORDS_AT_SHUTDOWN: std::time::Duration = std::time::Duration::from_se
 /// Receives of a client that goes on talking after our last words.
 const LINGER_RECEIVES: u32 = 64;
 
-/// Hashes of long statements kept until their outcome. Those of statements whose outcome came first go unused.
-const HASHES_MAX: usize = 64;
-
 /// Turns of the loop before the other sessions of the worker get theirs.
 const TURNS_MAX: u32 = 16;
 
@@ -61,45 +58,16 @@ pub struct Pump<M> {
     pub(super) rules: rule::Rules,
     core: Rc<Core>,
     control: Rc<Control>,
-    /// Hashes of long statements that have passed, by index of their record.
-    hashed: VecDeque<(u32, [u8; 32])>,
+    hashes: Hashes,
     yielding: Option<Yield>,
     /// Set when the session ends; what is still owed to the client is flushed first.
     ending: Option<End>,
     parting: Parting,
+    /// By when the start of the session must be on record.
+    start_by: Instant,
     /// Our own goodbye of TLS was said to the client.
     closed_tls: bool,
     fault: Option<Fault>,
-}
-
-/// One direction. INVARIANT: of `data`, everything before its filled part has been passed on or dropped.
-#[derive(Default)]
-struct Lane {
-    /// Received and not decided.
-    data: Option<Buf>,
-    /// Bytes decided to be passed on that have not arrived yet.
-    forward: u64,
-    /// Bytes decided to be dropped that have not arrived yet.
-    discard: u64,
-    /// The machine wants this many bytes before it decides.
-    need: usize,
-    /// The machine waits for the other side.
-    held: bool,
-    /// The audit has no room, or a record is not on disk yet.
-    waits: Wait,
-    /// The hash of a statement that is passing.
-    hashing: Option<Box<Hashing>>,
-    /// Answers of the machine to the side this lane leads to, to go between frames.
-    answers: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Wait {
-    #[default]
-    No,
-    Room,
-    /// The record of the statement at the front; the machine has no ruling yet.
-    Disk(Position, Ticket),
 }
 
 /// How far the end of the client's direction has been passed on.
@@ -112,13 +80,6 @@ enum Parting {
     Shut,
 }
 
-struct Hashing {
-    context: digest::Context,
-    ei: u32,
-    skip: u64,
-    left: u64,
-}
-
 impl<M: Machine> Pump<M> {
     /// A pump over two links that have finished their cold phases.
     pub fn new(
@@ -129,22 +90,24 @@ impl<M: Machine> Pump<M> {
         core: Rc<Core>,
         control: Rc<Control>,
     ) -> Pump<M> {
+        let start_by = backend.deadline;
         let (client, up) = Port::new(client, &core.pool);
         let (backend, down) = Port::new(backend, &core.pool);
         let mut pump = Pump {
             machine,
             client,
             backend,
-            up: Lane { data: up, ..Lane::default() },
-            down: Lane { data: down, ..Lane::default() },
+            up: Lane::new(up),
+            down: Lane::new(down),
             outbox: Outbox::default(),
             rules,
             core,
             control,
-            hashed: VecDeque::new(),
+            hashes: Hashes::default(),
             yielding: None,
             ending: None,
             parting: Parting::No,
+            start_by,
             closed_tls: false,
             fault: None,
         };
@@ -183,12 +146,15 @@ impl<M: Machine> Pump<M> {
 
     /// Every statement without an outcome gets its record: the connection was lost under it.
     fn settle(&mut self) {
-        if let Wait::Disk(_, ticket) = self.up.waits {
-            self.rules.not_forwarded(&self.core, ticket);
-        }
+        let parked = std::mem::take(&mut self.up.parked_tickets);
         let message: &[u8] = b"connection lost before the reply ended";
         while let Some(ticket) = self.machine.take_unanswered() {
-            self.rules.unanswered(&self.core, ticket, message);
+            if !parked.contains(&ticket) {
+                self.rules.unanswered(&self.core, ticket, message);
+            }
+        }
+        for ticket in parked {
+            self.rules.not_forwarded(&self.core, ticket);
         }
         self.rules.trail.bytes_in = self.client.bytes_in;
         self.rules.trail.bytes_out = self.client.bytes_out;
@@ -210,7 +176,8 @@ impl<M: Machine> Pump<M> {
             if let Some(end) = self.ending {
                 return Poll::Ready(end);
             }
-            if !moved && !self.after(cx) {
+            if !moved || self.is_settled() {
+                self.watch_stall();
                 return Poll::Pending;
             }
         }
@@ -222,15 +189,12 @@ impl<M: Machine> Pump<M> {
     /// One round over both sockets and both lanes. Answers whether anything moved.
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = self.poll_ports(cx);
-        if moved {
-            self.wake_up();
-        }
         self.obey();
         if self.ending.is_some() {
             return true;
         }
         for side in [Side::Client, Side::Backend] {
-            match self.advance(side) {
+            match self.advance(cx, side) {
                 Ok(advanced) => moved |= advanced,
                 Err(end) => {
                     self.fail(end);
@@ -238,39 +202,43 @@ impl<M: Machine> Pump<M> {
                 }
             }
         }
+        if moved {
+            self.control.active_ms.set(self.rules.now_ms());
+        }
         moved | self.watch_ends()
     }
 
-    fn wake_up(&self) {
-        self.control.active_ms.set(self.rules.now_ms());
-        self.control.resting.set(false);
-        // Asked for before these bytes moved.
-        self.control.rest.set(false);
-    }
-
-    /// Moves the lane that begins at `side`: decrypt, rule, send, receive again.
-    fn advance(&mut self, side: Side) -> Result<bool, End> {
+    /// Moves the lane that begins at `side`: decrypt, rule, send, ask for more.
+    fn advance(&mut self, cx: &mut Context<'_>, side: Side) -> Result<bool, End> {
         let (source, sink, lane) = match side {
             Side::Client => (&mut self.client, &mut self.backend, &mut self.up),
             Side::Backend => (&mut self.backend, &mut self.client, &mut self.down),
         };
         let mut moved = sink.flush().map_err(|_| End::Error)?;
         let goes_on = match lane.waits {
-            Wait::No => None,
-            Wait::Room => self.rules.has_room(&self.core).then_some(()),
-            Wait::Disk(position, ticket) => self.rules.is_on_disk(&self.core, position).map(|on_disk| {
-                if on_disk {
-                    if let Resumed::Forward { len } = self.machine.resume(Ruling::Allow(ticket)) {
-                        lane.forward = len;
+            Wait::No => false,
+            Wait::Room => self.rules.has_room(&self.core),
+            Wait::Start => match self.rules.ready(&self.core) {
+                Ok(()) => true,
+                Err(Refused::Full) if Instant::now() < self.start_by => false,
+                Err(_) => return Err(End::Error),
+            },
+            Wait::Disk(position) => match self.rules.is_on_disk(&self.core, position) {
+                None => false,
+                Some(true) if sink.is_busy() => false,
+                Some(true) => {
+                    lane.parked_tickets.clear();
+                    if let Some(buf) = lane.parked.take() {
+                        sink.send(buf).map_err(|_| End::Error)?;
                     }
-                } else {
-                    lane.hashing = None;
-                    self.rules.not_forwarded(&self.core, ticket);
-                    let _ = self.machine.resume(Ruling::Refuse(rule::unrecorded(&self.core)));
+                    true
                 }
-            }),
+                // The machine has let them pass already: what a log that broke meanwhile cannot hold is not sent,
+                // and the session ends with that.
+                Some(false) => return Err(End::Error),
+            },
         };
-        if goes_on.is_some() {
+        if goes_on {
             lane.waits = Wait::No;
             moved = true;
         } else if lane.waits != Wait::No {
@@ -287,10 +255,8 @@ impl<M: Machine> Pump<M> {
             Side::Client => (&mut self.client, &mut self.up),
             Side::Backend => (&mut self.backend, &mut self.down),
         };
-        if !self.control.resting.get() && lane.wants_more() {
-            let armed = source.is_receiving();
-            source.arm(&mut lane.data, lane.need.max(1));
-            moved |= !armed && source.is_receiving();
+        if lane.wants_more() {
+            moved |= source.want(cx, &mut lane.data, lane.need.max(1));
         }
         Ok(moved)
     }
@@ -310,6 +276,8 @@ impl<M: Machine> Pump<M> {
         let mut at = 0;
         let mut run = 0;
         let mut verdict = Ok(());
+        // The newest record that what goes out has to wait for.
+        let mut newest = None;
         if let Some(buf) = data.as_ref().filter(|_| !lane.is_paused()) {
             let bytes = buf.filled();
             lane.need = 0;
@@ -317,12 +285,7 @@ impl<M: Machine> Pump<M> {
                 let left = bytes.len() - at;
                 if lane.forward > 0 {
                     let n = usize::try_from(lane.forward).unwrap_or(left).min(left);
-                    if let Some(done) = lane.feed_hash(&bytes[at..at + n]) {
-                        if self.hashed.len() >= HASHES_MAX {
-                            self.hashed.pop_front();
-                        }
-                        self.hashed.push_back(done);
-                    }
+                    lane.feed_hash(&bytes[at..at + n], &mut self.hashes);
                     match out.as_mut() {
                         None if run == at => run += n,
                         _ => {
@@ -370,23 +333,32 @@ impl<M: Machine> Pump<M> {
                     }
                     Ok(Step::Note(note)) => match note {
                         Note::Outcome(outcome) => {
-                            let hash = taken(&mut self.hashed, outcome.ticket.ei);
+                            let hash = self.hashes.take(outcome.ticket.ei);
                             self.rules.outcome(&self.core, &outcome, hash);
                         }
                         Note::Successes { first, count } => self.rules.successes(&self.core, first, count),
                         Note::BackendKey { pid, secret } => self.rules.backend_key(&self.control, pid, secret),
-                        Note::Ready => verdict = self.rules.ready(&self.core),
+                        Note::Ready => match self.rules.ready(&self.core) {
+                            Ok(()) => {}
+                            Err(refused) => {
+                                lane.waits = Wait::Start;
+                                self.core.wait_for_audit(&self.control);
+                                if refused != Refused::Full {
+                                    verdict = Err(End::Error);
+                                }
+                                break;
+                            }
+                        },
                         Note::Goodbye => self.rules.goodbye = true,
                     },
                     Ok(Step::Ask(operation)) => match self.rules.ask(&self.core, &self.control, &operation) {
                         rule::Answer::Allow { ticket, position, hash } => {
                             if hash && let Some(from) = operation.text.streams_from {
-                                lane.hashing = Some(Hashing::new(ticket.ei, from, operation.text.full_bytes));
+                                lane.hash(ticket.ei, from, operation.text.full_bytes);
                             }
-                            if let Some(position) = position {
-                                lane.waits = Wait::Disk(position, ticket);
-                                self.core.wait_for_audit(&self.control);
-                                break;
+                            if position.is_some() {
+                                lane.parked_tickets.push(ticket);
+                                newest = position;
                             }
                             if let Resumed::Forward { len } = self.machine.resume(Ruling::Allow(ticket)) {
                                 lane.forward = len;
@@ -435,7 +407,7 @@ impl<M: Machine> Pump<M> {
                     lane.data = Some(tail(&self.core, &buf.filled()[at..], lane.need));
                 }
                 buf.truncate(run);
-                sink.send(buf).map_err(|_| End::Error)?;
+                out = Some(buf);
             } else {
                 if run > 0 {
                     append(&mut out, &self.core, &buf.filled()[..run]);
@@ -444,8 +416,18 @@ impl<M: Machine> Pump<M> {
                 lane.data = Some(buf).filter(|b| !b.is_empty());
             }
         }
-        if let Some(out) = out {
-            sink.send(out).map_err(|_| End::Error)?;
+        match newest {
+            // One wait for all that one receive brought: the newest record is on disk after all before it.
+            Some(position) => {
+                lane.waits = Wait::Disk(position);
+                lane.parked = out;
+                self.core.wait_for_audit(&self.control);
+            }
+            None => {
+                if let Some(out) = out {
+                    sink.send(out).map_err(|_| End::Error)?;
+                }
+            }
         }
         self.collect_answers();
         verdict.map(|()| moved)
@@ -457,13 +439,8 @@ impl<M: Machine> Pump<M> {
         self.up.answers.append(&mut self.outbox.backend);
     }
 
-    /// Orders of the worker: rest, or end.
+    /// Orders of the worker to end.
     fn obey(&mut self) {
-        if self.control.rest.replace(false) && self.is_quiet() {
-            self.control.resting.set(true);
-            self.client.rest();
-            self.backend.rest();
-        }
         let Some(order) = self.control.ordered() else { return };
         if order == Order::Drain && !(self.machine.is_idle() && self.is_quiet()) {
             return;
@@ -504,6 +481,10 @@ impl<M: Machine> Pump<M> {
             Some(fault) if fault.side == Side::Client => self.farewell(rule::refusal_of(&fault), fault.what, ""),
             Some(fault) => {
                 self.farewell(RefusalKind::Unreachable, "the database broke the protocol", fault.what);
+            }
+            None if self.down.waits == Wait::Start || !self.up.parked_tickets.is_empty() => {
+                let Refusal { kind, message, hint, .. } = rule::unrecorded(&self.core);
+                self.farewell(kind, message, hint);
             }
             None if end == End::Error => self.farewell(RefusalKind::Internal, "the session cannot go on", ""),
             None if end == End::Server => self.lost_database(),
@@ -568,7 +549,7 @@ impl<M: Machine> Pump<M> {
     fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let mut ignored = None;
-            self.client.poll(cx, &mut ignored);
+            self.client.poll(cx, &mut ignored, 1);
             if self.client.gone || self.ending == Some(End::Stalled) {
                 return Poll::Ready(());
             }
@@ -596,28 +577,14 @@ impl<M: Machine> Pump<M> {
         }
     }
 
-    /// After a turn in which nothing moved: looks whether a send stalls, and goes on with a rest that has begun.
-    /// Answers whether the rest is over already.
-    fn after(&mut self, cx: &mut Context<'_>) -> bool {
-        self.watch_stall();
-        if !self.control.resting.get() {
-            return false;
-        }
-        // The receives that were cancelled end, or have got data after all; then readiness is waited for, and may be
-        // there already.
-        let mut moved = self.poll_ports(cx);
-        self.client.wait_readable();
-        self.backend.wait_readable();
-        moved |= self.poll_ports(cx);
-        if moved {
-            self.wake_up();
-        }
-        moved
+    /// Both sides wait for bytes and nothing is under way: another turn would find nothing to do.
+    fn is_settled(&self) -> bool {
+        self.is_quiet() && !self.up.held && !self.down.held && self.client.is_at_rest() && self.backend.is_at_rest()
     }
 
     fn poll_ports(&mut self, cx: &mut Context<'_>) -> bool {
-        let from_client = self.client.poll(cx, &mut self.up.data);
-        let from_backend = self.backend.poll(cx, &mut self.down.data);
+        let from_client = self.client.poll(cx, &mut self.up.data, self.up.need.max(1));
+        let from_backend = self.backend.poll(cx, &mut self.down.data, self.down.need.max(1));
         from_client.any() | from_backend.any()
     }
 
@@ -630,8 +597,7 @@ impl<M: Machine> Pump<M> {
 
     /// Nothing is on its way in either direction.
     fn is_quiet(&self) -> bool {
-        let still = |lane: &Lane| lane.data.is_none() && lane.answers.is_empty() && lane.waits == Wait::No;
-        still(&self.up) && still(&self.down) && self.client.holds_nothing() && self.backend.holds_nothing()
+        self.up.is_still() && self.down.is_still() && self.client.holds_nothing() && self.backend.holds_nothing()
     }
 
     /// Closes both sockets and gives the trail back. The client's last bytes are taken first: closing with unread
@@ -643,14 +609,14 @@ impl<M: Machine> Pump<M> {
             let linger = std::future::poll_fn(|cx| {
                 loop {
                     let mut ignored = None;
-                    let moved = self.client.poll(cx, &mut ignored);
+                    let moved = self.client.poll(cx, &mut ignored, 1);
+                    let received = moved.received | self.client.want(cx, &mut ignored, 1);
                     self.client.forget_records();
-                    left -= u32::from(moved.received);
+                    left -= u32::from(received);
                     if self.client.at_end || left == 0 {
                         return Poll::Ready(());
                     }
-                    self.client.arm(&mut None, 1);
-                    if !moved.any() && self.client.is_receiving() {
+                    if !received {
                         return Poll::Pending;
                     }
                 }
@@ -660,94 +626,6 @@ impl<M: Machine> Pump<M> {
         }
         self.rules.into_trail()
     }
-}
-
-impl Lane {
-    fn is_paused(&self) -> bool {
-        self.held || self.waits != Wait::No
-    }
-
-    fn has_news(&self) -> bool {
-        self.data.as_ref().is_some_and(|d| d.len() >= self.need.max(1))
-    }
-
-    /// Answers may go: no frame is half sent in this direction.
-    fn owes_answers(&self) -> bool {
-        !self.answers.is_empty() && self.forward == 0
-    }
-
-    /// Feeds bytes that pass to the hash of their statement; its end gives index and hash.
-    fn feed_hash(&mut self, bytes: &[u8]) -> Option<(u32, [u8; 32])> {
-        if !self.hashing.as_mut()?.feed(bytes) {
-            return None;
-        }
-        self.hashing.take().map(|hashing| hashing.finish())
-    }
-
-    /// Nothing is left that could be decided without more bytes.
-    fn is_drained(&self) -> bool {
-        self.data.as_ref().is_none_or(|d| d.len() < self.need)
-    }
-
-    fn wants_more(&self) -> bool {
-        !self.is_paused() && self.data.as_ref().is_none_or(|d| d.len() < self.need)
-    }
-}
-
-impl Hashing {
-    fn new(ei: u32, skip: usize, left: u64) -> Box<Hashing> {
-        Box::new(Hashing { context: digest::Context::new(&digest::SHA256), ei, skip: skip as u64, left })
-    }
-
-    /// Takes bytes of the frame; `true` when the text is complete.
-    fn feed(&mut self, bytes: &[u8]) -> bool {
-        let skip = usize::try_from(self.skip).unwrap_or(bytes.len()).min(bytes.len());
-        self.skip -= skip as u64;
-        let text = &bytes[skip..];
-        let take = usize::try_from(self.left).unwrap_or(text.len()).min(text.len());
-        self.context.update(&text[..take]);
-        self.left -= take as u64;
-        self.left == 0
-    }
-
-    fn finish(self) -> (u32, [u8; 32]) {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(self.context.finish().as_ref());
-        (self.ei, hash)
-    }
-}
-
-fn taken(hashed: &mut VecDeque<(u32, [u8; 32])>, ei: u32) -> Option<[u8; 32]> {
-    let at = hashed.iter().position(|(of, _)| *of == ei)?;
-    hashed.remove(at).map(|(_, hash)| hash)
-}
-
-/// Adds bytes that no longer lie in one piece with what goes out: `run` is the piece decided so far.
-fn spill(out: &mut Option<Buf>, core: &Core, run: &[u8], bytes: &[u8]) {
-    append(out, core, run);
-    append(out, core, bytes);
-}
-
-fn append(out: &mut Option<Buf>, core: &Core, bytes: &[u8]) {
-    if bytes.is_empty() {
-        return;
-    }
-    core.counters.copied_bytes.fetch_add(bytes.len() as u64, Relaxed);
-    let buf = out.get_or_insert_with(|| core.pool.at_least(bytes.len()));
-    if buf.room() < bytes.len() {
-        let mut larger = core.pool.at_least((buf.len() + bytes.len()).next_power_of_two());
-        larger.append(buf.filled());
-        *buf = larger;
-    }
-    buf.append(bytes);
-}
-
-/// The undecided rest of a buffer that is being sent, in a buffer of its own.
-fn tail(core: &Core, rest: &[u8], need: usize) -> Buf {
-    core.counters.copied_bytes.fetch_add(rest.len() as u64, Relaxed);
-    let mut buf = if need > core.pool.large().capacity() { core.pool.at_least(need) } else { core.pool.large() };
-    buf.append(rest);
-    buf
 }
 
 /// Which side a fault's frame came from, as the audit says it.

@@ -230,13 +230,14 @@ impl Rules {
         *control.backend.borrow_mut() = Some(BackendKey { pid, secret: secret.into(), route: self.cancel.clone() });
     }
 
-    /// Records the start of the session: the database has let us in.
-    pub fn ready(&mut self, core: &Core) -> Result<(), End> {
+    /// Records the start of the session: the database has let us in. Errors: [`Refused::Full`] passes.
+    pub fn ready(&mut self, core: &Core) -> Result<(), Refused> {
         if self.trail.has_started() {
             return Ok(());
         }
+        self.trail.started(core, self.backend_pid)?;
         core.counters.sessions_total.fetch_add(1, Relaxed);
-        self.trail.started(core, self.backend_pid).map(|_| ()).map_err(|_| End::Error)
+        Ok(())
     }
 
     /// Records bytes that break the protocol, and says how the session ends.

@@ -18,6 +18,7 @@ use ringgate_protocol::{
     SessionKey, Side, SignIn, Step, Ticket,
 };
 
+mod durable;
 mod ends;
 mod secured;
 
@@ -51,7 +52,7 @@ struct World {
     plane: Arc<Plane>,
     producer: Option<Producer>,
     audit: Option<ringgate_audit::Handle>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl World {
@@ -60,6 +61,10 @@ impl World {
     }
 
     fn of(cluster: ClusterSettings) -> World {
+        World::with(settings(), cluster)
+    }
+
+    fn with(settings: Settings, cluster: ClusterSettings) -> World {
         let folder = tempfile::tempdir().expect("a folder");
         let options = ringgate_audit::Options::new(folder.path().join("audit"));
         let (bell, _ear) = doorbell::pair().expect("a doorbell");
@@ -81,8 +86,8 @@ impl World {
             .expect("TLS");
         let (inbox, _) = mpsc::channel();
         let (jobs, _) = mpsc::channel();
-        let plane = Plane::new(settings(), authority, tls, vec![(inbox, bell)], jobs);
-        World { plane: Arc::new(plane), producer: producers.pop(), audit: Some(audit), _folder: folder }
+        let plane = Plane::new(settings, authority, tls, vec![(inbox, bell)], jobs);
+        World { plane: Arc::new(plane), producer: producers.pop(), audit: Some(audit), folder }
     }
 
     fn core(&mut self) -> Rc<Core> {
@@ -109,7 +114,6 @@ fn settings() -> Settings {
     Settings {
         buffer_small_bytes: 4 << 10,
         buffer_large_bytes: 32 << 10,
-        idle_release: Duration::from_millis(250),
         connections_max: 100,
         handshake_timeout: Duration::from_secs(10),
         write_stall_timeout: Duration::from_secs(60),

@@ -91,6 +91,10 @@ impl Tls {
                 Ok(turn) => {
                     cipher.consume(discard);
                     match turn {
+                        // The usual case, and one look at an empty buffer less.
+                        Turn::Again if cipher.is_empty() && self.is_established() && !self.wants_write() => {
+                            return Ok(());
+                        }
                         Turn::Again => {}
                         // rustls keeps a fragment of a handshake message in the records, where the data behind it
                         // would wait for ever. No peer needs fragments once the handshake is done.
@@ -214,6 +218,14 @@ impl Tls {
         }
     }
 
+    /// Whether rustls has records to be collected.
+    fn wants_write(&self) -> bool {
+        match &self.role {
+            Role::Server(conn) => conn.wants_write(),
+            Role::Client(conn) => conn.wants_write(),
+        }
+    }
+
     fn holds_a_fragment(&self, cipher: &Buf) -> bool {
         !self.peer_closed && self.is_established() && whole_record(cipher.filled()).is_some()
     }
@@ -241,9 +253,14 @@ impl Tls {
 
 /// Bytes of the record at the front, when it lies there whole.
 pub fn whole_record(cipher: &[u8]) -> Option<usize> {
+    record(cipher).filter(|len| cipher.len() >= *len)
+}
+
+/// Bytes of the record whose head is at the front, as the head says. More than 18 KiB is an error of the
+/// peer that rustls finds before it looks further.
+pub fn record(cipher: &[u8]) -> Option<usize> {
     let head = cipher.get(..RECORD_HEAD_BYTES)?;
-    let len = RECORD_HEAD_BYTES + usize::from(u16::from_be_bytes([head[3], head[4]]));
-    (cipher.len() >= len).then_some(len)
+    Some(RECORD_HEAD_BYTES + usize::from(u16::from_be_bytes([head[3], head[4]])))
 }
 
 /// Where decrypted bytes go.

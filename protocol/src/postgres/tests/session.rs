@@ -259,3 +259,20 @@ fn one_call_passes_a_whole_run_of_rows() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_question_without_a_ruling_is_asked_again() {
+    let mut machine = machine();
+    let mut out = Outbox::default();
+    assert!(matches!(machine.handle(Side::Backend, &ready(b'I'), &mut out), Ok(Step::Note(_))));
+    assert!(matches!(machine.handle(Side::Backend, &ready(b'I'), &mut out), Ok(Step::Forward { len: 6 })));
+    for _ in 0..3 {
+        match machine.handle(Side::Client, &query("x"), &mut out) {
+            Ok(Step::Ask(operation)) => assert_eq!(operation.text.head, b"x"),
+            other => panic!("{other:?}"),
+        }
+    }
+    machine.resume(crate::Ruling::Allow(crate::Ticket::default()));
+    assert!(matches!(machine.handle(Side::Client, &query("x"), &mut out), Ok(Step::Forward { len: 7 })));
+    assert!(out.client.is_empty() && out.backend.is_empty());
+}

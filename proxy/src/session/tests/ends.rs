@@ -45,6 +45,21 @@ fn between<T: Send + 'static>(
     })
 }
 
+/// A statement that reaches the database.
+fn ask(client: &mut UnixStream, backend: &mut UnixStream, text: &[u8]) {
+    let query = frame(b'Q', text);
+    client.write_all(&query).expect("query");
+    assert_eq!(read_some(backend, query.len()), query);
+}
+
+/// Its answer, which reaches the client; `state` is the transaction's.
+fn answer(backend: &mut UnixStream, client: &mut UnixStream, state: &[u8]) {
+    let mut reply = frame(b'C', b"DONE\0");
+    reply.extend(frame(b'Z', state));
+    backend.write_all(&reply).expect("reply");
+    assert_eq!(read_some(client, reply.len()), reply);
+}
+
 fn rest_of(stream: &mut UnixStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     // A reset instead of an end is an end too; what came before it counts.
@@ -105,20 +120,11 @@ fn a_drain_waits_for_the_statement_and_for_the_transaction() {
             driver,
             move |mut client, mut backend| {
                 greet(&mut backend, &mut client);
-                let query = frame(b'Q', b"begin\0");
-                client.write_all(&query).expect("query");
-                read_some(&mut backend, query.len());
+                ask(&mut client, &mut backend, b"begin\0");
                 ready.store(true, Relaxed);
-                for state in [b"T", b"I"] {
-                    let mut reply = frame(b'C', b"DONE\0");
-                    reply.extend(frame(b'Z', state));
-                    backend.write_all(&reply).expect("reply");
-                    assert_eq!(read_some(&mut client, reply.len()), reply);
-                    if state == b"T" {
-                        client.write_all(&query).expect("query");
-                        assert_eq!(read_some(&mut backend, query.len()), query);
-                    }
-                }
+                answer(&mut backend, &mut client, b"T");
+                ask(&mut client, &mut backend, b"commit\0");
+                answer(&mut backend, &mut client, b"I");
                 rest_of(&mut client)
             },
             |_, control| {
@@ -140,9 +146,7 @@ fn a_lost_right_ends_a_busy_session_that_is_being_drained() {
             driver,
             move |mut client, mut backend| {
                 greet(&mut backend, &mut client);
-                let query = frame(b'Q', b"select 1\0");
-                client.write_all(&query).expect("query");
-                read_some(&mut backend, query.len());
+                ask(&mut client, &mut backend, b"select 1\0");
                 ready.store(true, Relaxed);
                 rest_of(&mut client)
             },
@@ -167,19 +171,14 @@ fn a_running_statement_is_not_idle() {
             driver,
             move |mut client, mut backend| {
                 greet(&mut backend, &mut client);
-                let query = frame(b'Q', b"select pg_sleep(1000)\0");
-                client.write_all(&query).expect("query");
-                read_some(&mut backend, query.len());
+                ask(&mut client, &mut backend, b"select pg_sleep(1000)\0");
                 ready.store(true, Relaxed);
                 let limit = Instant::now() + PATIENCE;
                 while !withdrawn.load(Relaxed) {
                     assert!(Instant::now() < limit, "the order to end stands");
                     std::thread::yield_now();
                 }
-                let mut reply = frame(b'C', b"SELECT 1\0");
-                reply.extend(frame(b'Z', b"I"));
-                backend.write_all(&reply).expect("reply");
-                assert_eq!(read_some(&mut client, reply.len()), reply);
+                answer(&mut backend, &mut client, b"I");
             },
             |_, control| {
                 if seen.swap(false, Relaxed) {
@@ -247,9 +246,7 @@ fn an_end_does_not_wait_for_a_client_that_reads_nothing() {
                 driver,
                 move |mut client, mut backend| {
                     greet(&mut backend, &mut client);
-                    let query = frame(b'Q', b"select big\0");
-                    client.write_all(&query).expect("query");
-                    read_some(&mut backend, query.len());
+                    ask(&mut client, &mut backend, b"select big\0");
                     backend.write_all(&frame(b'T', b"\0\0")).expect("head");
                     let row = frame(b'D', &vec![7; 1 << 20]);
                     ready.store(true, Relaxed);
@@ -275,9 +272,7 @@ fn a_reader_that_is_slow_but_reads_is_not_stalled() {
             driver,
             move |mut client, mut backend| {
                 greet(&mut backend, &mut client);
-                let query = frame(b'Q', b"select big\0");
-                client.write_all(&query).expect("query");
-                read_some(&mut backend, query.len());
+                ask(&mut client, &mut backend, b"select big\0");
                 let writer = std::thread::spawn(move || {
                     backend.write_all(&frame(b'T', b"\0\0")).expect("head");
                     let row = frame(b'D', &vec![7; 1 << 20]);
@@ -308,46 +303,40 @@ fn a_reader_that_is_slow_but_reads_is_not_stalled() {
 }
 
 #[test]
-fn a_session_that_rests_again_and_again_loses_nothing_and_wakes() {
+fn a_session_holds_a_buffer_only_for_bytes_that_are_there_and_loses_none() {
     for driver in BOTH {
-        let mut rests = 0u64;
-        let mut was = false;
+        let mut empty = 0u64;
         let (end, ()) = between(
             driver,
             move |mut client, mut backend| {
                 greet(&mut backend, &mut client);
                 let query = frame(b'Q', b"select 1\0");
-                let mut reply = frame(b'C', b"SELECT 1\0");
-                reply.extend(frame(b'Z', b"I"));
                 let mut seed = 88_172_645_463_325_252_u64;
                 for round in 0..600 {
                     seed ^= seed << 13;
                     seed ^= seed >> 7;
                     seed ^= seed << 17;
-                    // Now and then long enough for a rest to begin, at any distance from it.
+                    // Now and then long enough for the session to be looked at.
                     std::thread::park_timeout(Duration::from_micros(seed % 2500));
-                    // Every third frame is cut in its head, so that a rest meets a part of a frame.
+                    // Every third frame is cut in its head: its front is held until the rest comes.
                     let cut = if round % 3 == 0 { 3 } else { query.len() };
                     client.write_all(&query[..cut]).expect("query");
                     client.write_all(&query[cut..]).expect("query");
                     assert_eq!(read_some(&mut backend, query.len()), query);
-                    backend.write_all(&reply).expect("reply");
-                    assert_eq!(read_some(&mut client, reply.len()), reply);
+                    answer(&mut backend, &mut client, b"I");
                 }
             },
-            |_, control| {
-                rests += u64::from(control.resting.get() && !was);
-                was = control.resting.get();
-                control.rest.set(true);
+            |core, control| {
+                empty += u64::from(control.statements.get() > 0 && core.pool.live_bytes() == 0);
             },
         );
         assert!(matches!(end, End::Client | End::Server), "{end:?}");
-        assert!(rests > 100, "only {rests} rests on {}", driver.word());
+        assert!(empty > 100, "only {empty} looks found no buffer on {}", driver.word());
     }
 }
 
 #[test]
-fn a_resting_session_notices_that_either_side_leaves() {
+fn an_idle_session_notices_that_either_side_leaves() {
     for driver in BOTH {
         for client_leaves in [true, false] {
             for _ in 0..10 {
@@ -363,7 +352,7 @@ fn a_resting_session_notices_that_either_side_leaves() {
                             assert!(holds(&rest_of(&mut client), "C08001\0"));
                         }
                     },
-                    |_, control| control.rest.set(true),
+                    |_, _| {},
                 );
                 assert_eq!(end, if client_leaves { End::Client } else { End::Server });
             }
@@ -426,9 +415,7 @@ fn a_database_that_dies_under_a_statement_leaves_a_native_error_and_a_record() {
             let (mut pump, _) = pump(&core, machine(), client, backend);
             let peers = std::thread::spawn(move || {
                 greet(&mut backend_far, &mut client_far);
-                let query = frame(b'Q', b"select 1\0");
-                client_far.write_all(&query).expect("query");
-                read_some(&mut backend_far, query.len());
+                ask(&mut client_far, &mut backend_far, b"select 1\0");
                 drop(backend_far);
                 rest_of(&mut client_far)
             });
@@ -460,6 +447,27 @@ fn a_session_let_in_by_an_older_policy_is_judged_by_the_newest() {
             core.sweep();
             assert_eq!(control.ordered(), Some(Order::AccessLost));
             drop((pump, client_far, backend_far));
+        });
+    }
+}
+
+#[test]
+fn a_drain_ends_a_session_that_is_still_connecting() {
+    for driver in BOTH {
+        let mut world = World::new();
+        let plane = world.plane.clone();
+        world.run(driver, async |core| {
+            crate::net::spawn(
+                async move {
+                    crate::net::sleep(Duration::from_millis(5)).await;
+                    plane.drain();
+                },
+                || {},
+            );
+            let never = std::future::pending::<Result<(), _>>();
+            let ended = crate::net::within(PATIENCE, crate::session::connect::unless_drained(&core, never)).await;
+            let error = ended.expect("an end in time").expect_err("nothing was reached");
+            assert!(error.for_client("orders").contains("shutting down"), "{error}");
         });
     }
 }
