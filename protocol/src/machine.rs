@@ -98,7 +98,7 @@ pub enum DirectTls {
     /// Only with this ALPN name agreed on.
     WithAlpn(&'static [u8]),
     /// Always: the protocol has no other way, and its clients offer no ALPN name. One that is not ours is never
-    /// agreed on.
+    /// agreed on. So do its databases: TLS is up before [`Login::start`].
     Plain,
 }
 

@@ -514,3 +514,133 @@ pub fn capture(text: &str) -> Vec<(Side, Vec<u8>)> {
     };
     text.lines().filter(|text| !text.starts_with('#') && !text.is_empty()).map(line).collect()
 }
+
+/// The bodies of the fuzz targets of Redis. Each takes any bytes and must not panic.
+pub mod fuzz_redis {
+    use std::sync::Arc;
+
+    use super::{Driver, Limits, Opened, Opening, Operation, Protocol, SessionKey, Side, allow_all, check_cut};
+    use crate::redis::{CommandTable, Redis};
+    use crate::{BackendTls, Command, Credential, Login, LoginStep, Machine as _, SignIn};
+
+    /// The front of a client connection; the first byte chooses the channel.
+    pub fn opening(data: &[u8]) {
+        let Some((&mode, input)) = data.split_first() else { return };
+        let mut opening = Redis::opening(&[], [0; 32]);
+        if mode & 1 != 0 {
+            opening.offer_no_tls();
+        }
+        let tls = mode & 2 != 0;
+        match opening.handle(input, tls, &mut Vec::new()) {
+            Err(fault) => assert_eq!(opening.handle(input, tls, &mut Vec::new()).err(), Some(fault)),
+            Ok(Opened::Need { need }) => {
+                assert!(need > input.len() && need <= super::NEED_MAX, "asked for {need} bytes")
+            }
+            Ok(Opened::DirectTls) => assert!(!tls, "TLS in TLS"),
+            Ok(Opened::Startup { len, .. }) => assert!(len == 0 && (tls || mode & 1 != 0), "a session without TLS"),
+            Ok(other) => unreachable!("{other:?}"),
+        }
+    }
+
+    /// A login; the first byte chooses the credential.
+    pub fn login(data: &[u8]) {
+        let Some((&mode, input)) = data.split_first() else { return };
+        let credential = match mode % 3 {
+            0 => Credential::None,
+            1 => Credential::Password("secret".into()),
+            _ => Credential::Passthrough,
+        };
+        let sign_in = SignIn {
+            user: "alice",
+            database: if mode & 128 == 0 { "" } else { "1" },
+            tls: BackendTls::Off,
+            credential,
+            seed: [0; 32],
+            learned: (mode & 64 != 0).then(|| Arc::new(CommandTable::default())),
+        };
+        let mut login = Redis::login(&Redis::opening(&[], [0; 32]), sign_in);
+        let mut out = Vec::new();
+        login.start(&mut out);
+        let mut at = 0;
+        while at < input.len() {
+            let rest = &input[at..];
+            match login.handle(rest, &mut out) {
+                Err(error) => {
+                    assert!(error.frame.is_empty());
+                    assert_eq!(login.handle(rest, &mut out).err().map(|again| again.fault), Some(error.fault));
+                    return;
+                }
+                Ok(LoginStep::Need { need }) => {
+                    assert!(need > rest.len() && need <= super::NEED_MAX, "asked for {need} bytes");
+                    return;
+                }
+                Ok(LoginStep::Consumed { len }) => at += len,
+                Ok(LoginStep::Ready { len }) => {
+                    assert!(len <= rest.len());
+                    return;
+                }
+                Ok(LoginStep::StartTls { .. }) => unreachable!("TLS is up before the login"),
+            }
+        }
+    }
+
+    fn machine(credential: Credential) -> crate::redis::RedisMachine {
+        let opening = Redis::opening(&[], [0; 32]);
+        let learned = Some(Arc::new(CommandTable::default()));
+        let (user, tls) = ("alice", BackendTls::Off);
+        let sign_in = SignIn { user, database: "", tls, credential, seed: [0; 32], learned };
+        let login = Redis::login(&opening, sign_in);
+        let limits = Limits { frame_bytes_max: 1 << 20, text_bytes_max: 64, inline_commands: true };
+        Redis::machine(opening, login, SessionKey { pid: 4711, secret: [0xab; 32] }, limits)
+    }
+
+    /// Looks at all that a caller may look at, and refuses keys that begin with `no`.
+    fn rule(operation: &Operation<'_>) -> bool {
+        let Command::Redis(command) = operation.command else { unreachable!("every operation is a command") };
+        assert!(command.values().count() <= command.arguments() as usize);
+        let mut untold = false;
+        let allowed = command.keys().all(|key| {
+            assert!(!untold, "a key behind one that cannot be told");
+            untold = key.is_err();
+            key.is_ok_and(|key| !key.bytes.starts_with(b"no")) || untold
+        });
+        allowed && command.name() != "FLUSHALL"
+    }
+
+    /// Any bytes from a client, whole and cut.
+    pub fn session_client(data: &[u8]) {
+        check_cut(|| machine(Credential::None), rule, &[(Side::Client, data)]);
+        check_cut(|| machine(Credential::Passthrough), allow_all, &[(Side::Client, data)]);
+    }
+
+    /// Any bytes from a server behind a pipeline of everything that changes how replies are read.
+    pub fn session_backend(data: &[u8]) {
+        let mut pipeline = Vec::new();
+        let commands: [&[&[u8]]; 14] = [
+            &[b"GET", b"a"],
+            &[b"GET", b"no"],
+            &[b"SUBSCRIBE", b"a", b"b"],
+            &[b"UNSUBSCRIBE"],
+            &[b"MULTI"],
+            &[b"GET", b"a"],
+            &[b"DISCARD"],
+            &[b"HELLO", b"3"],
+            &[b"CLIENT", b"REPLY", b"SKIP"],
+            &[b"GET", b"a"],
+            &[b"RESET"],
+            &[b"SSUBSCRIBE", b"s"],
+            &[b"MONITOR"],
+            &[b"QUIT"],
+        ];
+        for command in commands {
+            crate::redis::write_command(command, &mut pipeline);
+        }
+        let fresh = || machine(Credential::Password("secret".into()));
+        let script: [(Side, &[u8]); 2] = [(Side::Client, &pipeline), (Side::Backend, data)];
+        check_cut(fresh, rule, &script);
+        let mut driver = Driver::new(fresh(), rule);
+        driver.feed(Side::Client, &pipeline);
+        driver.feed(Side::Backend, data);
+        while driver.machine().take_unanswered().is_some() {}
+    }
+}

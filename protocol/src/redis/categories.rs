@@ -5,21 +5,47 @@
 pub struct Categories(u32);
 
 macro_rules! categories {
-    ($($name:ident $word:literal $bit:literal),* $(,)?) => {
-        $(pub(super) const $name: u32 = 1 << $bit;)*
-        /// The word of each bit, in order.
-        const WORDS: &[&str] = &[$($word),*];
-    };
+    ($($name:ident $bit:literal),* $(,)?) => { $(pub(super) const $name: u32 = 1 << $bit;)* };
 }
 
 categories! {
-    KEYSPACE "keyspace" 0, READ "read" 1, WRITE "write" 2, SET "set" 3, SORTEDSET "sortedset" 4, LIST "list" 5,
-    HASH "hash" 6, STRING "string" 7, BITMAP "bitmap" 8, HYPERLOGLOG "hyperloglog" 9, GEO "geo" 10,
-    STREAM "stream" 11, PUBSUB "pubsub" 12, ADMIN "admin" 13, FAST "fast" 14, SLOW "slow" 15,
-    BLOCKING "blocking" 16, DANGEROUS "dangerous" 17, CONNECTION "connection" 18, TRANSACTION "transaction" 19,
-    SCRIPTING "scripting" 20, SEARCH "search" 21, TDIGEST "tdigest" 22, CMS "cms" 23, BLOOM "bloom" 24,
-    CUCKOO "cuckoo" 25, TOPK "topk" 26, TIMESERIES "timeseries" 27, JSON "json" 28,
+    KEYSPACE 0, READ 1, WRITE 2, SET 3, SORTEDSET 4, LIST 5, HASH 6, STRING 7, BITMAP 8, HYPERLOGLOG 9, GEO 10,
+    STREAM 11, PUBSUB 12, ADMIN 13, FAST 14, SLOW 15, BLOCKING 16, DANGEROUS 17, CONNECTION 18, TRANSACTION 19,
+    SCRIPTING 20,
 }
+
+/// The word of each bit, in order: those above, then those of the modules that Redis 8 brings.
+const WORDS: &[&str] = &[
+    "keyspace",
+    "read",
+    "write",
+    "set",
+    "sortedset",
+    "list",
+    "hash",
+    "string",
+    "bitmap",
+    "hyperloglog",
+    "geo",
+    "stream",
+    "pubsub",
+    "admin",
+    "fast",
+    "slow",
+    "blocking",
+    "dangerous",
+    "connection",
+    "transaction",
+    "scripting",
+    "search",
+    "tdigest",
+    "cms",
+    "bloom",
+    "cuckoo",
+    "topk",
+    "timeseries",
+    "json",
+];
 
 impl Categories {
     /// No category.

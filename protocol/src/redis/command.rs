@@ -83,10 +83,6 @@ impl<'a> Command<'a> {
     pub const fn is_cut(&self) -> bool {
         (self.arguments.len() as u64) < self.count as u64
     }
-
-    pub(super) const fn special(&self) -> Special {
-        self.found.special
-    }
 }
 
 impl std::fmt::Debug for Command<'_> {

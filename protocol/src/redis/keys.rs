@@ -68,6 +68,31 @@ pub(super) const fn keyword(word: &str, from: u16, last: i16, step: u16, limit: 
     Spec { begin: Begin::Keyword(keyword, from), find: Find::Range { last, step, limit } }
 }
 
+/// As [`keyword`], of a word that a server names. `None`: it is longer than any.
+pub(super) fn keyword_owned(word: &[u8], from: u16, last: i16, step: u16, limit: u16) -> Option<Spec> {
+    let mut keyword = Keyword { bytes: [0; 15], len: u8::try_from(word.len()).ok()? };
+    keyword.bytes.get_mut(..word.len())?.copy_from_slice(word);
+    Some(Spec { begin: Begin::Keyword(keyword, from), find: Find::Range { last, step, limit } })
+}
+
+impl Spec {
+    pub(super) const fn index_range(index: u16, last: i16, step: u16, limit: u16) -> Spec {
+        Spec { begin: Begin::Index(index), find: Find::Range { last, step, limit } }
+    }
+
+    pub(super) const fn index_counted(index: u16, at: u16, first: u16, step: u16) -> Spec {
+        Spec { begin: Begin::Index(index), find: Find::Counted { at, first, step } }
+    }
+
+    /// No argument from `index` on can be a key by this rule.
+    pub(super) const fn ends_before(&self, index: u32) -> bool {
+        match (self.begin, self.find) {
+            (Begin::Index(first), Find::Range { last, .. }) => last >= 0 && (first as u32 + last as u32) < index,
+            _ => false,
+        }
+    }
+}
+
 impl Keyword {
     fn is(&self, word: &[u8]) -> bool {
         self.bytes.get(..usize::from(self.len)).is_some_and(|known| known.eq_ignore_ascii_case(word))

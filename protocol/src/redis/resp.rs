@@ -37,3 +37,37 @@ pub(super) fn bulk_head(input: &[u8]) -> Option<(usize, usize)> {
     let len = integer(input.get(1..end)?)?;
     Some((usize::try_from(len).ok()?, end + 2))
 }
+
+/// Appends `number` and the end of a line.
+pub(super) fn number(number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut left = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a command.
+pub fn write_command(words: &[&[u8]], out: &mut Vec<u8>) {
+    out.push(b'*');
+    number(words.len() as u64, out);
+    for word in words {
+        out.push(b'$');
+        number(word.len() as u64, out);
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Appends `text` as it may stand in a line: line breaks become blanks.
+pub(super) fn write_line(text: &[u8], out: &mut Vec<u8>) {
+    out.extend(text.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }));
+}

@@ -129,6 +129,30 @@ pub struct CommandTable {
 pub(super) const NAME_MAX: usize = 64;
 
 impl CommandTable {
+    /// How many commands the server added.
+    pub fn len(&self) -> usize {
+        self.learned.len()
+    }
+
+    /// Whether the server added none.
+    pub fn is_empty(&self) -> bool {
+        self.learned.is_empty()
+    }
+
+    /// Looks up a name in upper case, with `|` before a sub-command: its categories, if it is known.
+    pub fn categories(&self, name: &str) -> Option<Categories> {
+        let (name, sub) = name.split_once('|').map_or((name, None), |(name, sub)| (name, Some(sub.as_bytes())));
+        let (found, ..) = self.find(name.as_bytes(), sub);
+        found.known.then_some(found.categories)
+    }
+
+    /// Adds a command of the server, unless our own table has it.
+    pub(super) fn learn(&mut self, name: &str, learned: Learned) {
+        if self.categories(name).is_none() {
+            self.learned.insert(name.into(), learned);
+        }
+    }
+
     /// Looks up a command by the words at its front, in any case. `sub` is the argument behind the name, if there is
     /// one. The flag says whether `sub` belongs to the name.
     #[inline]

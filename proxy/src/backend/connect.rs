@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use ringgate_policy::{Permit, TlsMode};
-use ringgate_protocol::{BackendTls, Credential, Login, LoginError, LoginStep, Protocol, RefusalKind, SignIn};
+use ringgate_protocol::{
+    BackendTls, Credential, DirectTls, Login, LoginError, LoginStep, Protocol, RefusalKind, SignIn,
+};
 
 use super::prepare::{PrepareError, Prepared};
 use crate::net::stream::Stream;
@@ -144,6 +146,10 @@ async fn sign_in<P: Protocol>(
     let (user, database) = (permit.db_user(), permit.db_name());
     let mut login = P::login(opening, SignIn { user, database, tls, credential, seed, learned: None });
     let mut out = Vec::new();
+    if let (DirectTls::Plain, Some((config, name))) = (P::DIRECT_TLS, &prepared.tls) {
+        let tls = Tls::client(config.clone(), name.clone()).map_err(LinkError::Tls)?;
+        link.start_tls(tls, None).await?;
+    }
     login.start(&mut out);
     loop {
         if !out.is_empty() {

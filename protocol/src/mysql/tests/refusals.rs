@@ -35,6 +35,24 @@ fn a_refused_command_is_answered_in_its_place_and_the_session_goes_on() {
 }
 
 #[test]
+fn asks_the_same_again_until_it_is_ruled_on() {
+    let mut machine = machine();
+    machine.start(&mut Outbox::default());
+    let mut questions = Vec::new();
+    let sent = query("x");
+    while questions.len() < 3 {
+        match machine.handle(Side::Client, &sent, &mut Outbox::default()).unwrap() {
+            Step::Note(_) => {}
+            Step::Ask(operation) => questions.push(format!("{operation:?}")),
+            step => panic!("{step:?}"),
+        }
+    }
+    assert!(questions.iter().all(|question| *question == questions[0]));
+    let resumed = machine.resume(Ruling::Allow(Ticket::default()));
+    assert_eq!(resumed, crate::Resumed::Forward { len: sent.len() as u64 });
+}
+
+#[test]
 fn what_is_sent_ahead_waits_until_the_one_before_is_answered() {
     let mut driver = driver();
     driver.feed(Side::Client, &[query("one"), query("two"), command(0x19, &[1, 0, 0, 0]), query("three")].concat());
