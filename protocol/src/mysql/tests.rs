@@ -2,6 +2,7 @@
 
 mod captures;
 mod commands;
+mod fuzz_seeds;
 mod lengths;
 mod login;
 mod opening;

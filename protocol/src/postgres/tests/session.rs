@@ -272,7 +272,7 @@ fn a_question_without_a_ruling_is_asked_again() {
             other => panic!("{other:?}"),
         }
     }
-    machine.resume(crate::Ruling::Allow(crate::Ticket::default()));
+    let _ = machine.resume(crate::Ruling::Allow(crate::Ticket::default()));
     assert!(matches!(machine.handle(Side::Client, &query("x"), &mut out), Ok(Step::Forward { len: 7 })));
     assert!(out.client.is_empty() && out.backend.is_empty());
 }
