@@ -351,6 +351,7 @@ pub enum Resumed {
 /// One decision about the bytes at the front of one direction.
 #[must_use]
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a question is read in place by the caller and never moved or kept")]
 pub enum Step<'a> {
     /// Undecided until `need` bytes are buffered. `need` is more than was offered, and at most 64 KiB
     /// plus a frame head: whatever is longer is ruled on by its prefix.

@@ -59,9 +59,12 @@ fn every_length_of_every_command_keeps_to_its_rule() {
     }
 }
 
+/// A state, by name, and how it is reached.
+type Reached = (&'static str, Vec<(Side, Vec<u8>)>);
+
 #[test]
 fn every_command_in_every_state_waits_or_passes_but_for_a_wrong_sequence() {
-    let states: [(&str, Vec<(Side, Vec<u8>)>); 4] = [
+    let states: [Reached; 4] = [
         ("idle", vec![]),
         ("asked", vec![(Side::Client, query("x"))]),
         ("columns", vec![(Side::Client, query("x")), (Side::Backend, packet(1, &[2]))]),
