@@ -9,7 +9,7 @@ use ringgate_audit::{Event, Handle, SharedProducer};
 use ringgate_control::serve::{self, Bound as ControlBound, ServeOptions};
 use ringgate_control::{AuditSink, Authority, CaKind};
 use ringgate_policy::{ClusterSettings, Kind};
-use ringgate_protocol::{Protocol, postgres::Postgres};
+use ringgate_protocol::{DirectTls, Protocol, postgres::Postgres};
 use rustls::ServerConfig;
 
 use crate::acceptor::{self, Bound};
@@ -250,7 +250,11 @@ fn server_tls(config: &Config, authority: &Authority) -> anyhow::Result<ServerCo
     hosts.extend(config.tls.public_names.iter().cloned());
     let identity = authority.listener_certificate(&hosts).context("cannot make the listener's certificate")?;
     let tls13_only = config.tls.min_version == config::TlsVersion::V13;
-    tls::config::server(identity, &authority.trust(CaKind::User), Postgres::DIRECT_TLS_ALPN, tls13_only, &config.tls.kx)
+    let alpn = match Postgres::DIRECT_TLS {
+        DirectTls::WithAlpn(name) => Some(name),
+        DirectTls::Plain => None,
+    };
+    tls::config::server(identity, &authority.trust(CaKind::User), alpn, tls13_only, &config.tls.kx)
         .context("TLS of the listeners")
 }
 

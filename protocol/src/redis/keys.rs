@@ -225,7 +225,7 @@ impl<'a> Keys<'a> {
                 index += 1;
             }
         }
-        if (self.count - index) % 2 == 0 { Ok((index, arguments)) } else { Err(Untold) }
+        if (self.count - index).is_multiple_of(2) { Ok((index, arguments)) } else { Err(Untold) }
     }
 
     /// Goes on to the next run. `None`: there is none.

@@ -36,13 +36,15 @@ pub(super) enum Garbled {
 #[inline]
 pub(super) fn element(input: &[u8], searched: &mut usize) -> Result<Element, Garbled> {
     let kind = input.first().copied().unwrap_or_default();
+    if !is_kind(kind) {
+        return Err(if matches!(kind, b';' | b'.') { Garbled::Streamed } else { Garbled::Malformed });
+    }
     let is_text = matches!(kind, b'+' | b'-' | b'(');
     let bound = if is_text { LINE_MAX } else { HEAD_MAX };
     let seen = input.get(..input.len().min(bound)).unwrap_or_default();
     let Some(end) = memchr::memchr(b'\r', seen.get(*searched..).unwrap_or_default()).map(|end| end + *searched) else {
         *searched = seen.len();
         return match is_text {
-            _ if !is_kind(kind) => Err(Garbled::Malformed),
             _ if seen.len() < bound => Ok(Element::Partial),
             true => Ok(Element::LongLine),
             false => Err(Garbled::Malformed),
@@ -80,7 +82,6 @@ pub(super) fn element(input: &[u8], searched: &mut usize) -> Result<Element, Gar
         b'%' => Ok(Element::Whole { len: head, inner: count(ELEMENTS_MAX)?.ok_or(Garbled::Malformed)? * 2 }),
         // What it describes follows it.
         b'|' => Ok(Element::Whole { len: head, inner: count(ELEMENTS_MAX)?.ok_or(Garbled::Malformed)? * 2 + 1 }),
-        b';' | b'.' => Err(Garbled::Streamed),
         _ => Err(Garbled::Malformed),
     }
 }
