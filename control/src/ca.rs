@@ -98,6 +98,8 @@ pub(crate) struct Leaf<'a> {
     /// DNS names and addresses, for servers.
     pub(crate) hosts: &'a [String],
     pub(crate) extension: Option<CustomExtension>,
+    /// A server that proves itself as a client too.
+    pub(crate) is_peer: bool,
     /// Seconds since 1970.
     pub(crate) now_unix: i64,
     /// Seconds since 1970.
@@ -185,10 +187,13 @@ impl CertificateAuthority {
         params.subject_alt_names = alternative_names(leaf.hosts)?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![match self.kind.leaf_use() {
-            CertUse::Client => ExtendedKeyUsagePurpose::ClientAuth,
-            CertUse::Server => ExtendedKeyUsagePurpose::ServerAuth,
-        }];
+        params.extended_key_usages = match self.kind.leaf_use() {
+            CertUse::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+            CertUse::Server if leaf.is_peer => {
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
+            }
+            CertUse::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+        };
         params.custom_extensions.extend(leaf.extension);
         params.use_authority_key_identifier_extension = true;
         let serial = fresh_serial();

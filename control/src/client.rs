@@ -132,9 +132,15 @@ impl AdminClient {
         member(user.call(Method::GET, "databases", Body::None)?, "items")
     }
 
-    /// Key, certificate and client authority for a self-hosted database.
-    pub fn sign_database_server(&self, hosts: &[String], ttl: Duration) -> Result<ServerFiles, ClientError> {
-        let body = ServerBody { hosts: hosts.to_vec(), ttl_seconds: ttl.as_secs() };
+    /// Key, certificate and client authority for a self-hosted database; with `peer` for one that also dials others of
+    /// its kind over TLS.
+    pub fn sign_database_server(
+        &self,
+        hosts: &[String],
+        ttl: Duration,
+        peer: bool,
+    ) -> Result<ServerFiles, ClientError> {
+        let body = ServerBody { hosts: hosts.to_vec(), ttl_seconds: ttl.as_secs(), peer };
         self.call(Method::POST, "certificates/database-server", Body::Json(json_of(&body)?))
     }
 

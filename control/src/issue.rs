@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringgate_policy::{Database, Document, Identity, Kind, Principal, Request, Snapshot};
+use ringgate_policy::{Database, DatabaseProtocol, Document, Identity, Kind, Principal, Request, Snapshot};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -47,9 +47,9 @@ pub struct RouteRequest {
     pub csr_der: Vec<u8>,
     /// Registered name of the database.
     pub service: String,
-    /// Database user; may be left out when exactly one is allowed.
+    /// Database user; may be left out when exactly one is allowed. Redis: left out, `default`.
     pub db_user: Option<String>,
-    /// Database name; left out, the only allowed one, else the database user.
+    /// Database name; left out, the only allowed one, else the database user. Redis: a number; left out, 0.
     pub db_name: Option<String>,
     /// Asked life.
     pub ttl: Option<Duration>,
@@ -201,12 +201,19 @@ impl Authority {
             .ok_or_else(|| ControlError::NotFound { kind: "db".into(), name: request.service.clone() })?;
         let allowed_users = principal.allowed_users(database);
         let allowed_names = principal.allowed_names(database);
+        let is_redis = database.protocol == DatabaseProtocol::Redis;
         let db_user = match request.db_user {
             Some(user) => user,
+            // Redis' own name for who has not said one (access-model 2.8).
+            None if is_redis => "default".to_owned(),
             None => only(&allowed_users)
                 .ok_or_else(|| ControlError::Choose { what: "database user", choices: allowed_users.clone() })?,
         };
-        let db_name = request.db_name.or_else(|| only(&allowed_names)).unwrap_or_else(|| db_user.clone());
+        let usual_name = || if is_redis { "0".to_owned() } else { db_user.clone() };
+        let db_name = request.db_name.or_else(|| only(&allowed_names)).unwrap_or_else(usual_name);
+        if is_redis && (db_name.is_empty() || db_name.len() > 9 || !db_name.bytes().all(|b| b.is_ascii_digit())) {
+            return Err(ControlError::Request { what: format!("the database of Redis is a number, not {db_name:?}") });
+        }
         self.authorize(&principal, &login, database, &db_user, &db_name)?;
 
         let now = now_unix();
@@ -332,6 +339,7 @@ impl Authority {
             common_name: &identity.user,
             hosts: &[],
             extension: Some(identity.to_extension()?),
+            is_peer: false,
             now_unix,
             not_after_unix,
         };

@@ -34,7 +34,8 @@ pub struct ServerFiles {
     pub key_pem: Zeroizing<String>,
     /// Certificate, PEM.
     pub cert_pem: String,
-    /// The authority that signs our client certificates, PEM: what the database must trust for clients.
+    /// The authorities whose client certificates the database must trust, PEM: the one that signs ours, and for a peer
+    /// the one that signed its own.
     pub cas_pem: String,
     /// Serial number, lower-case hex.
     pub serial_hex: String,
@@ -73,12 +74,15 @@ impl Authority {
     }
 
     /// Key, certificate and client authority for a self-hosted database; the first host is the common name.
-    /// `ttl` is cut to [`SERVER_TTL_MAX`]. Recorded as `ca.sign`.
+    /// `ttl` is cut to [`SERVER_TTL_MAX`]. With `peer` the certificate also proves a client, and the servers signed here
+    /// are trusted as such: replicas and the nodes of a Redis Cluster dial one another (access-model 2.7). Recorded as
+    /// `ca.sign`.
     pub fn sign_database_server(
         &self,
         who: &Actor,
         hosts: &[String],
         ttl: Duration,
+        peer: bool,
     ) -> Result<ServerFiles, ControlError> {
         self.permit(who, "cert_authority", "create")?;
         let first = hosts.first().ok_or(ControlError::Choose { what: "host name", choices: Vec::new() })?;
@@ -88,19 +92,23 @@ impl Authority {
             common_name: first,
             hosts,
             extension: None,
+            is_peer: peer,
             now_unix: now,
             not_after_unix: after(now, ttl.min(SERVER_TTL_MAX)),
         };
         let signed = self.ca(CaKind::Db)?.sign(&key, leaf)?;
         let fields = json!({
-            "ca": CaKind::Db.as_str(), "hosts": hosts, "cert_serial": signed.serial_hex,
+            "ca": CaKind::Db.as_str(), "hosts": hosts, "peer": peer, "cert_serial": signed.serial_hex,
             "expires": rfc3339(signed.not_after_unix),
         });
         record(self.audit(), "ca.sign", "TCX01I", who, fields);
         Ok(ServerFiles {
             key_pem: Zeroizing::new(key.serialize_pem()),
             cert_pem: to_pem(&[signed.der]),
-            cas_pem: self.trust_pem(CaKind::DbClient),
+            cas_pem: match peer {
+                false => self.trust_pem(CaKind::DbClient),
+                true => self.trust_pem(CaKind::DbClient) + &self.trust_pem(CaKind::Db),
+            },
             serial_hex: signed.serial_hex,
             not_after_unix: signed.not_after_unix,
         })
@@ -115,7 +123,14 @@ impl Authority {
     ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), ControlError> {
         let (key, der) = fresh_key()?;
         let now = now_unix();
-        let leaf = Leaf { common_name, hosts, extension: None, now_unix: now, not_after_unix: after(now, ttl) };
+        let leaf = Leaf {
+            common_name,
+            hosts,
+            extension: None,
+            is_peer: false,
+            now_unix: now,
+            not_after_unix: after(now, ttl),
+        };
         Ok((vec![self.ca(kind)?.sign(&key, leaf)?.der], der))
     }
 }

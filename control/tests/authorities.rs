@@ -24,7 +24,7 @@ fn leaves(c: &Cluster) -> Vec<(CaKind, Credentials)> {
     let hosts = vec![HOST.to_owned()];
     let person = c.login("alice");
     let user_key = PrivateKeyDer::try_from(person.key.serialize_der()).unwrap();
-    let server = c.authority.sign_database_server(&Actor::System, &hosts, Duration::from_secs(3600)).unwrap();
+    let server = c.authority.sign_database_server(&Actor::System, &hosts, Duration::from_secs(3600), false).unwrap();
     let server_key = PrivateKeyDer::from_pem_slice(server.key_pem.as_bytes()).unwrap();
     vec![
         (CaKind::User, (vec![der(&person.cert.cert_pem)], user_key)),

@@ -186,14 +186,52 @@ fn refused_routes_are_audited_with_the_deciding_role() {
 }
 
 #[test]
+fn a_redis_route_is_for_the_default_user_and_the_first_database_unless_asked() {
+    let c = cluster();
+    c.apply(
+        "{kind: db, version: v3, metadata: {name: cache, labels: {env: dev}}, spec: {protocol: redis, uri: 'h:1'}}",
+    );
+    let bob = c.login("bob");
+    let issued = c.authority.issue_route(bob.asks("cache")).unwrap();
+    assert_eq!((issued.protocol.as_str(), issued.db_user.as_str(), issued.db_name.as_str()), ("redis", "default", "0"));
+    let issued = c.authority.issue_route(bob.asks_as("cache", "alice", "3")).unwrap();
+    assert_eq!((issued.db_user.as_str(), issued.db_name.as_str()), ("alice", "3"));
+    for wrong in ["one", "", "-1", "1234567890"] {
+        let refused = c.authority.issue_route(bob.asks_as("cache", "alice", wrong)).unwrap_err();
+        assert!(refused.to_string().contains("a number"), "{wrong}: {refused}");
+    }
+}
+
+#[test]
+fn a_peer_of_other_servers_proves_itself_to_them_too() {
+    let c = cluster();
+    let hosts = vec!["redis-1".to_owned()];
+    let sign = |peer| c.authority.sign_database_server(&Actor::System, &hosts, Duration::from_secs(60), peer).unwrap();
+    let client_auth = |files: &ringgate_control::ServerFiles| {
+        let der = der(&files.cert_pem);
+        // id-kp-clientAuth, 1.3.6.1.5.5.7.3.2
+        der.windows(10).any(|w| w == [6, 8, 43, 6, 1, 5, 5, 7, 3, 2])
+    };
+    let (alone, peer) = (sign(false), sign(true));
+    assert!(!client_auth(&alone) && client_auth(&peer));
+    assert!(!alone.cas_pem.contains(&c.authority.trust_pem(CaKind::Db)));
+    for trusted in [CaKind::Db, CaKind::DbClient] {
+        assert!(peer.cas_pem.contains(&c.authority.trust_pem(trusted)), "{trusted}");
+    }
+}
+
+#[test]
 fn database_servers_get_key_certificate_and_the_client_authority() {
     let c = cluster();
     let hosts = vec!["db.example.com".to_owned(), "10.0.0.5".to_owned()];
-    let files = c.authority.sign_database_server(&Actor::System, &hosts, Duration::from_secs(86_400)).unwrap();
+    let files = c.authority.sign_database_server(&Actor::System, &hosts, Duration::from_secs(86_400), false).unwrap();
     assert_eq!(files.cas_pem, c.authority.trust_pem(CaKind::DbClient));
     assert!(files.key_pem.starts_with("-----BEGIN PRIVATE KEY-----"));
     assert!(!format!("{files:?}").contains("PRIVATE"), "Debug shows no key");
     assert_eq!(c.audit.of("ca.sign")[0].0, "TCX01I");
-    assert!(c.authority.sign_database_server(&Actor::System, &[], Duration::from_secs(60)).is_err());
-    assert_eq!(c.authority.sign_database_server(&c.actor("alice"), &hosts, Duration::MAX).unwrap_err().code(), 4);
+    assert!(c.authority.sign_database_server(&Actor::System, &[], Duration::from_secs(60), false).is_err());
+    assert_eq!(
+        c.authority.sign_database_server(&c.actor("alice"), &hosts, Duration::MAX, false).unwrap_err().code(),
+        4
+    );
 }

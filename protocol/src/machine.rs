@@ -375,8 +375,8 @@ pub enum Step<'a> {
     /// Worth recording, nothing to decide. Call `handle` again with the same bytes. Either side's bytes may
     /// bring an outcome to light: that of a statement the database skips, when its place is needed.
     Note(Note<'a>),
-    /// Nothing here moves before the caller has ruled. Then `resume`. Without one `handle` asks the same again: a caller
-    /// may have to wait before it can rule.
+    /// Nothing here moves before the caller has ruled. Then `resume`. Another `handle` without it asks the same again: a
+    /// caller may have to wait before it can rule.
     Ask(Operation<'a>),
 }
 

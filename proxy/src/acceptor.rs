@@ -38,7 +38,7 @@ enum Socket {
 
 impl Bound {
     /// Binds a TCP address and gives the one that was taken (port 0 takes a free one).
-    pub fn tcp(addr: SocketAddr, listener: Listener) -> io::Result<(Bound, SocketAddr)> {
+    pub fn tcp(addr: SocketAddr, listener: Arc<Listener>) -> io::Result<(Bound, SocketAddr)> {
         let socket = socket2::Socket::new(socket2::Domain::for_address(addr), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.bind(&addr.into())?;
@@ -46,7 +46,7 @@ impl Bound {
         socket.set_nonblocking(true)?;
         let socket = TcpListener::from(socket);
         let taken = socket.local_addr()?;
-        Ok((Bound { socket: Socket::Tcp(socket), listener: Arc::new(listener) }, taken))
+        Ok((Bound { socket: Socket::Tcp(socket), listener }, taken))
     }
 
     /// Binds a Unix socket, readable for its owner alone. A socket file that nobody serves is replaced.
@@ -97,7 +97,8 @@ pub fn run(plane: &Plane, bound: Vec<Bound>, counters: &Counters) {
 
 /// Takes a few connections from one listener. `false` when there is no descriptor left for more.
 fn accept_some(plane: &Plane, bound: &Bound, rates: &mut Rates, counters: &Counters) -> bool {
-    let reject = |why: Reject| counters.rejected[why as usize].fetch_add(1, Relaxed);
+    let traffic = counters.of(bound.listener.served);
+    let reject = |why: Reject| traffic.rejected[why as usize].fetch_add(1, Relaxed);
     for _ in 0..64 {
         let (fd, peer) = match bound.accept() {
             Ok(accepted) => accepted,

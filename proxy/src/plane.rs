@@ -14,7 +14,9 @@ use ringgate_control::Authority;
 use ringgate_policy::{Database, Publisher};
 use rustls::ServerConfig;
 
+use crate::backend::learned::Learned;
 use crate::backend::prepare::{Job, PrepareError, Prepared};
+use crate::metrics::Served;
 use crate::net::doorbell::Doorbell;
 use crate::session::cancel::CancelRequest;
 use crate::settings::Settings;
@@ -28,7 +30,9 @@ pub struct Plane {
     /// The authority, for facts that do not change while running.
     pub authority: Authority,
     /// TLS of the database listeners; replaced on reload.
-    pub tls: ArcSwap<ServerConfig>,
+    pub tls: ArcSwap<ListenerTls>,
+    /// What logins have found out about databases.
+    pub learned: Learned,
     gates: Vec<Gate>,
     jobs: mpsc::Sender<Job>,
     /// Sessions of each user and of each database.
@@ -95,14 +99,41 @@ impl std::fmt::Display for Peer {
     }
 }
 
+/// TLS of each protocol's listener.
+pub struct ListenerTls {
+    /// With the ALPN name `postgresql`.
+    pub postgres: Arc<ServerConfig>,
+    /// With the ALPN name `redis`, which its clients do not have to offer.
+    pub redis: Arc<ServerConfig>,
+}
+
+impl ListenerTls {
+    /// That of one protocol.
+    pub fn of(&self, served: Served) -> &Arc<ServerConfig> {
+        match served {
+            Served::Postgres => &self.postgres,
+            Served::Redis => &self.redis,
+        }
+    }
+}
+
 /// A place where clients come in.
 pub struct Listener {
-    /// `postgres`, ...
-    pub protocol: &'static str,
+    /// What they speak.
+    pub served: Served,
+    /// Commands as plain lines of text are taken, where the protocol has them (`listeners.redis.inline`).
+    pub inline_commands: bool,
     /// Whether a cancel request in the clear is served when its key is right.
     pub cleartext_cancel: bool,
     /// A listener without TLS: everybody who comes in is this identity (`listeners.danger_plain`).
     pub plain: Option<PlainRoute>,
+}
+
+impl Listener {
+    /// One with TLS and the protocol's defaults.
+    pub fn new(served: Served) -> Listener {
+        Listener { served, inline_commands: true, cleartext_cancel: true, plain: None }
+    }
 }
 
 /// The fixed identity and route of a plain listener.
@@ -127,7 +158,7 @@ impl Plane {
     pub fn new(
         settings: Settings,
         authority: Authority,
-        tls: ServerConfig,
+        tls: ListenerTls,
         ways: Vec<(mpsc::Sender<Command>, Doorbell)>,
         jobs: mpsc::Sender<Job>,
     ) -> Plane {
@@ -138,6 +169,7 @@ impl Plane {
             policy: authority.publisher(),
             authority,
             tls: ArcSwap::from_pointee(tls),
+            learned: Learned::default(),
             gates: ways.into_iter().map(gate).collect(),
             jobs,
             counts: Mutex::default(),

@@ -9,18 +9,16 @@ use ringgate_audit::{Event, Handle, SharedProducer};
 use ringgate_control::serve::{self, Bound as ControlBound, ServeOptions};
 use ringgate_control::{AuditSink, Authority, CaKind};
 use ringgate_policy::{ClusterSettings, Kind};
-use ringgate_protocol::{DirectTls, Protocol, postgres::Postgres};
-use rustls::ServerConfig;
 
 use crate::acceptor::{self, Bound};
 use crate::backend::prepare;
 use crate::config::{self, Config};
-use crate::metrics::{Counters, page};
+use crate::metrics::{Counters, Served, page};
 use crate::net::doorbell;
 use crate::net::driver::{self, Driver, RingMode, RingSize, Wish};
-use crate::plane::{Command, Listener, PlainRoute, Plane};
+use crate::plane::{Command, Listener, ListenerTls, PlainRoute, Plane};
 use crate::session::cancel::WORKERS_MAX;
-use crate::settings::{ParameterDetail, QueryText, Settings};
+use crate::settings::{ArgumentDetail, ParameterDetail, QueryText, Settings};
 use crate::worker::{self, Start};
 use crate::{plane, tls};
 
@@ -245,17 +243,19 @@ fn open_authority(config: &Config, audit: SharedProducer) -> anyhow::Result<Auth
     .context("cannot open the authority")
 }
 
-fn server_tls(config: &Config, authority: &Authority) -> anyhow::Result<ServerConfig> {
+/// TLS of every listener that is open. Each protocol takes its own ALPN name or none.
+fn server_tls(config: &Config, authority: &Authority) -> anyhow::Result<ListenerTls> {
     let mut hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     hosts.extend(config.tls.public_names.iter().cloned());
-    let identity = authority.listener_certificate(&hosts).context("cannot make the listener's certificate")?;
     let tls13_only = config.tls.min_version == config::TlsVersion::V13;
-    let alpn = match Postgres::DIRECT_TLS {
-        DirectTls::WithAlpn(name) => Some(name),
-        DirectTls::Plain => None,
+    let trusted = authority.trust(CaKind::User);
+    let make = |alpn| {
+        // Each has a certificate of its own, so that no protocol's client can be sent to another's listener unseen.
+        let identity = authority.listener_certificate(&hosts).context("cannot make the listener's certificate")?;
+        let made = tls::config::server(identity, &trusted, Some(alpn), tls13_only, &config.tls.kx);
+        made.map(Arc::new).context("TLS of the listeners")
     };
-    tls::config::server(identity, &authority.trust(CaKind::User), alpn, tls13_only, &config.tls.kx)
-        .context("TLS of the listeners")
+    Ok(ListenerTls { postgres: make(b"postgresql")?, redis: make(b"redis")? })
 }
 
 fn settings(config: &Config) -> Settings {
@@ -267,6 +267,7 @@ fn settings(config: &Config) -> Settings {
         handshake_timeout: limits.handshake_timeout,
         write_stall_timeout: limits.write_stall_timeout,
         postgres_frame_bytes_max: limits.max_frame_postgres as u64,
+        redis_frame_bytes_max: limits.max_frame_redis as u64,
         pre_auth_max: limits.max_pre_auth_connections,
         login_rate_per_second: limits.login_rate.per_ip.per_second(),
         login_burst: limits.login_rate.burst,
@@ -283,6 +284,11 @@ fn settings(config: &Config) -> Settings {
             config::ParameterPolicy::Types => ParameterDetail::Types,
             config::ParameterPolicy::None => ParameterDetail::None,
         },
+        arguments: match config.audit.redis_arguments {
+            config::RedisArguments::Names => ArgumentDetail::Names,
+            config::RedisArguments::Keys => ArgumentDetail::Keys,
+            config::RedisArguments::Full => ArgumentDetail::Full,
+        },
     }
 }
 
@@ -293,24 +299,33 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
     let mut bound = Vec::new();
     let mut listeners = Vec::new();
     if let Some(postgres) = &config.listeners.postgres {
-        let listener = Listener { protocol: Postgres::NAME, cleartext_cancel: postgres.cleartext_cancel, plain: None };
-        let (socket, addr) = Bound::tcp(postgres.addr, listener)
+        let cleartext_cancel = postgres.cleartext_cancel;
+        let listener = Listener { cleartext_cancel, ..Listener::new(Served::Postgres) };
+        let (socket, addr) = listen(config, postgres.addr, listener)
             .with_context(|| format!("cannot listen on {} (listeners.postgres)", postgres.addr))?;
         bound.push(socket);
-        listeners.push((Postgres::NAME.to_owned(), addr));
+        listeners.push((Served::Postgres.word().to_owned(), addr));
+    }
+    if let Some(redis) = &config.listeners.redis {
+        let listener = Listener { inline_commands: redis.inline, ..Listener::new(Served::Redis) };
+        let (socket, addr) = listen(config, redis.addr, listener)
+            .with_context(|| format!("cannot listen on {} (listeners.redis)", redis.addr))?;
+        bound.push(socket);
+        listeners.push((Served::Redis.word().to_owned(), addr));
     }
     for plain in &config.listeners.danger_plain {
-        if plain.protocol != Postgres::NAME {
-            bail!("listeners.danger_plain: protocol `{}` is not served", plain.protocol);
-        }
         tracing::warn!(addr = ?plain.addr, user = %plain.user, "a listener without TLS: everybody who reaches it is this user");
+        let served = Served::named(&plain.protocol);
+        let inline_commands = config.listeners.redis.as_ref().is_none_or(|redis| redis.inline);
+        let plain_route = Some(plain_route(plain, authority)?);
         let listener =
-            Listener { protocol: Postgres::NAME, cleartext_cancel: true, plain: Some(plain_route(plain, authority)?) };
+            Listener { cleartext_cancel: true, plain: plain_route, inline_commands, ..Listener::new(served) };
         match &plain.addr {
             config::Listen::Tcp(addr) => {
-                let (socket, addr) = Bound::tcp(*addr, listener).with_context(|| format!("cannot listen on {addr}"))?;
+                let (socket, addr) =
+                    Bound::tcp(*addr, Arc::new(listener)).with_context(|| format!("cannot listen on {addr}"))?;
                 bound.push(socket);
-                listeners.push((format!("{}-plain", Postgres::NAME), addr));
+                listeners.push((format!("{}-plain", served.word()), addr));
             }
             config::Listen::Unix(path) => {
                 bound
@@ -319,6 +334,18 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
         }
     }
     Ok((bound, listeners))
+}
+
+/// Binds a listener of one protocol; one that may move takes a free port where its own is taken.
+fn listen(config: &Config, addr: SocketAddr, listener: Listener) -> std::io::Result<(Bound, SocketAddr)> {
+    let listener = Arc::new(listener);
+    let is_movable = config.listeners.movable.contains(&listener.served.word());
+    match Bound::tcp(addr, listener.clone()) {
+        Err(e) if is_movable && e.kind() == std::io::ErrorKind::AddrInUse => {
+            Bound::tcp(SocketAddr::new(addr.ip(), 0), listener)
+        }
+        bound => bound,
+    }
 }
 
 fn plain_route(plain: &config::PlainListener, authority: &Authority) -> anyhow::Result<PlainRoute> {

@@ -17,6 +17,8 @@ pub struct Settings {
     pub write_stall_timeout: Duration,
     /// `limits.max_frame.postgres`, bytes.
     pub postgres_frame_bytes_max: u64,
+    /// `limits.max_frame.redis`, bytes.
+    pub redis_frame_bytes_max: u64,
     /// `limits.max_pre_auth_connections`.
     pub pre_auth_max: usize,
     /// `limits.login_rate.per_ip`, per second; 0 = unlimited.
@@ -33,6 +35,8 @@ pub struct Settings {
     pub query_text_bytes_max: usize,
     /// `audit.parameters`.
     pub parameters: ParameterDetail,
+    /// `audit.redis_arguments`.
+    pub arguments: ArgumentDetail,
 }
 
 /// `audit.query_text`.
@@ -44,6 +48,17 @@ pub enum QueryText {
     Hashed,
     /// Length alone.
     Off,
+}
+
+/// `audit.redis_arguments`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ArgumentDetail {
+    /// Name, count and size.
+    Names,
+    /// Keys too.
+    Keys,
+    /// Values too.
+    Full,
 }
 
 /// `audit.parameters`.

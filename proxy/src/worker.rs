@@ -12,12 +12,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ringgate_audit::Producer;
 use ringgate_control::identity::CertIdentity;
-use ringgate_policy::{OnAccessChange, SnapshotReader};
+use ringgate_policy::{CommandRules, OnAccessChange, SnapshotReader};
 use ringgate_protocol::SessionKey;
 use uuid::Uuid;
 
 use crate::backend::prepare::{PrepareError, Prepared};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Served};
 use crate::net::buffer::Pool;
 use crate::net::doorbell::Ear;
 use crate::net::driver::{self, Driver, RingSize};
@@ -44,6 +44,8 @@ pub struct Core {
     pub audit: RefCell<Producer>,
     /// Figures that the metrics endpoint reads.
     pub counters: Arc<Counters>,
+    /// The commands that each set of rules permits, for sessions with equal rules.
+    pub permitted: RefCell<HashMap<CommandRules, session::CommandBits>>,
     sessions: RefCell<HashMap<u32, Rc<Control>>>,
     waiting: RefCell<Vec<Rc<Control>>>,
     prepared: RefCell<HashMap<u64, PreparedSlot>>,
@@ -107,6 +109,8 @@ pub struct Control {
     pub backend: RefCell<Option<session::cancel::BackendKey>>,
     /// Statements forwarded, for the sessions list.
     pub statements: Cell<u64>,
+    /// The database user that the session has become, where it is another than it began as.
+    pub acting_as: RefCell<Option<String>>,
     order: Cell<Option<Order>>,
     /// The policy snapshot that the session was last judged by.
     judged_by: Cell<u64>,
@@ -117,6 +121,8 @@ pub struct Control {
 
 /// What a session is about.
 pub struct About {
+    /// The protocol.
+    pub served: Served,
     /// The certificate's content.
     pub identity: Rc<CertIdentity>,
     /// Registered name of the database.
@@ -160,6 +166,7 @@ impl Control {
             sending_since_ms: Cell::new(0),
             backend: RefCell::default(),
             statements: Cell::new(0),
+            acting_as: RefCell::default(),
             order: Cell::new(None),
             awaits_audit: Cell::new(false),
             waker: RefCell::default(),
@@ -214,6 +221,7 @@ impl Core {
             audit: RefCell::new(audit),
             counters,
             plane,
+            permitted: RefCell::default(),
             sessions: RefCell::default(),
             waiting: RefCell::default(),
             prepared: RefCell::default(),
@@ -242,13 +250,13 @@ impl Core {
     /// Enters a session into the table.
     pub fn enter(&self, control: &Rc<Control>) {
         self.sessions.borrow_mut().insert(control.key.pid, control.clone());
-        self.counters.sessions_active.fetch_add(1, Relaxed);
+        self.counters.of(control.about.served).sessions_active.fetch_add(1, Relaxed);
     }
 
     /// Takes a session out of the table.
     pub fn leave(&self, control: &Control) {
         if self.sessions.borrow_mut().remove(&control.key.pid).is_some() {
-            self.counters.sessions_active.fetch_sub(1, Relaxed);
+            self.counters.of(control.about.served).sessions_active.fetch_sub(1, Relaxed);
         }
     }
 
@@ -371,7 +379,7 @@ impl Core {
             let reauthorize = reauthorizes && control.judged_by.replace(snapshot.version()) != snapshot.version();
             if about.ends_on_expiry && i64::try_from(now_unix).is_ok_and(|now| now >= about.identity.not_after_unix) {
                 control.order(Order::Expired);
-            } else if reauthorize && !session::authorize::still_allowed(about, &snapshot) {
+            } else if reauthorize && !session::authorize::still_allowed(&control, &snapshot) {
                 control.order(Order::AccessLost);
             } else if about.idle_limit.is_some_and(|limit| idle >= limit) {
                 control.order(Order::Idle);

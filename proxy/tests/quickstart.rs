@@ -24,7 +24,8 @@ impl Gateway {
     /// Starts one and waits for its line on stdout.
     fn start(dir: &Path, arguments: &[&str]) -> Gateway {
         let mut process = Command::new(BINARY)
-            .args(["quickstart", "--listen", "postgres=127.0.0.1:0", "--listen", "diag=127.0.0.1:0", "--data-dir"])
+            .args(["quickstart", "--listen", "postgres=127.0.0.1:0", "--listen", "redis=127.0.0.1:0"])
+            .args(["--listen", "diag=127.0.0.1:0", "--data-dir"])
             .arg(dir)
             .args(arguments)
             .env_clear()
@@ -94,7 +95,7 @@ fn a_gateway_is_made_served_stopped_and_taken_up_again() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("gw");
     let gateway = Gateway::start(&dir, &["--db", URI]);
-    assert_eq!(gateway.ready, "ready    2 listeners\n");
+    assert_eq!(gateway.ready, "ready    3 listeners\n");
     let shown = json(&gateway.ok(&["db", "ls", "--format", "json"]));
     assert_eq!(shown[0]["name"], "orders");
     let pin = json(&gateway.ok(&["status", "--format", "json"]))["server"]["ca_pin"].clone();
@@ -204,6 +205,51 @@ fn connect_logs_in_runs_the_client_and_ends_as_it_does() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("psql is not on this machine") && said.contains("postgresql-client"), "{said}");
+}
+
+#[test]
+fn a_redis_is_registered_beside_a_postgres_and_described_in_the_forms_of_its_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = "cache=redis://:hunter3@127.0.0.1:9/";
+    let arguments = ["--db", URI, "--db", cache];
+    let gateway = Gateway::start(&folder.path().join("gw"), &arguments);
+    let rows = json(&gateway.ok(&["db", "ls", "--format", "json"]));
+    assert_eq!(rows[0]["name"], "cache");
+    assert_eq!((&rows[0]["protocol"], &rows[1]["protocol"]), (&"redis".into(), &"postgres".into()));
+    assert_eq!(std::fs::read(gateway.dir.join("secrets/cache.password")).unwrap(), b"hunter3");
+
+    gateway.ok(&["db", "login", "cache"]);
+    let facts = json(&gateway.ok(&["db", "config", "cache", "--format", "json"]));
+    for (field, value) in [("protocol", "redis"), ("user", "default"), ("database", "0"), ("host", "localhost")] {
+        assert_eq!(facts[field], value);
+    }
+    assert!(facts["uri"].as_str().unwrap().starts_with("rediss://localhost:"), "{facts}");
+    for format in ["text", "cmd", "uri", "env", "yaml"] {
+        let shown = gateway.ok(&["db", "config", "cache", "--format", format]);
+        assert!(shown.contains("cache.crt") && !shown.contains("hunter3"), "{format}");
+    }
+    assert_eq!(gateway.run(&["db", "config", "cache", "--format", "jdbc"]).status.code(), Some(2));
+    assert!(gateway.ok(&["db", "env", "cache"]).contains("export REDIS_URL="));
+    gateway.ok(&["db", "login", "cache", "-u", "alice", "-n", "3"]);
+    assert!(gateway.ok(&["db", "config", "cache", "--format", "cmd"]).ends_with(" -n 3\n"));
+
+    let output = gateway.command().args(["db", "connect", "cache"]).env("PATH", "/nowhere").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("redis-cli is not on this machine") && said.contains("redis-tools"), "{said}");
+
+    let prefix = folder.path().join("server");
+    let sign = ["ca", "sign", "--format=redis", "--host", "h", "--out", prefix.to_str().unwrap(), "--ttl", "2190h"];
+    let output = gateway.run(&sign);
+    let (lines, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    for line in ["tls-port 6379", "port 0", "tls-auth-clients yes", "tls-protocols \"TLSv1.2 TLSv1.3\""] {
+        assert!(lines.lines().any(|l| l == line), "{line}: {lines}");
+    }
+    for suffix in ["key", "crt", "cas"] {
+        let file = prefix.with_extension(suffix);
+        assert!(file.is_file() && lines.contains(file.to_str().unwrap()), "{suffix}");
+    }
+    assert!(said.contains("renew    before 20"), "{said}");
 }
 
 #[test]

@@ -56,6 +56,9 @@ pub(crate) struct RouteBody {
 pub(crate) struct ServerBody {
     pub(crate) hosts: Vec<String>,
     pub(crate) ttl_seconds: u64,
+    /// The server also dials its peers.
+    #[serde(default)]
+    pub(crate) peer: bool,
 }
 
 async fn databases(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<Value>, Problem> {
@@ -100,7 +103,7 @@ async fn database_server(
     Json(body): Json<ServerBody>,
 ) -> Result<Json<ServerFiles>, Problem> {
     let ttl = Duration::from_secs(body.ttl_seconds);
-    Ok(Json(blocking(&shared, move |a| a.sign_database_server(&caller.actor, &body.hosts, ttl)).await?))
+    Ok(Json(blocking(&shared, move |a| a.sign_database_server(&caller.actor, &body.hosts, ttl, body.peer)).await?))
 }
 
 fn required(certificate: Option<Vec<u8>>) -> Result<Vec<u8>, Problem> {

@@ -7,7 +7,7 @@ fn authority(kind: CaKind) -> CertificateAuthority {
 }
 
 fn leaf(ca: &CertificateAuthority, now_unix: i64, not_after_unix: i64) -> Signed {
-    let leaf = Leaf { common_name: "alice", hosts: &[], extension: None, now_unix, not_after_unix };
+    let leaf = Leaf { common_name: "alice", hosts: &[], extension: None, is_peer: false, now_unix, not_after_unix };
     ca.sign(&KeyPair::generate().unwrap(), leaf).unwrap()
 }
 
@@ -56,7 +56,8 @@ fn no_leaf_outlives_its_authority() {
 #[test]
 fn refuses_to_sign_what_is_expired_at_once() {
     let ca = authority(CaKind::User);
-    let leaf = Leaf { common_name: "a", hosts: &[], extension: None, now_unix: NOW, not_after_unix: NOW };
+    let leaf =
+        Leaf { common_name: "a", hosts: &[], extension: None, is_peer: false, now_unix: NOW, not_after_unix: NOW };
     assert!(ca.sign(&KeyPair::generate().unwrap(), leaf).is_err());
 }
 
@@ -129,7 +130,14 @@ fn signs_every_key_type_that_clients_bring() {
         let key = KeyPair::generate_for(algorithm).unwrap();
         let request = CertificateParams::default().serialize_request(&key).unwrap();
         let requested = RequestedKey::from_request(request.der()).unwrap();
-        let leaf = Leaf { common_name: "a", hosts: &[], extension: None, now_unix: NOW, not_after_unix: NOW + 60 };
+        let leaf = Leaf {
+            common_name: "a",
+            hosts: &[],
+            extension: None,
+            is_peer: false,
+            now_unix: NOW,
+            not_after_unix: NOW + 60,
+        };
         let signed = authority(CaKind::User).sign(requested.key(), leaf).unwrap();
         assert!(requested.is_key_of(&signed.der), "{algorithm:?}");
     }
@@ -143,7 +151,14 @@ fn what_a_request_asks_for_beside_its_key_is_ignored() {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.distinguished_name.push(DnType::CommonName, "root");
     let requested = RequestedKey::from_request(params.serialize_request(&key).unwrap().der()).unwrap();
-    let leaf = Leaf { common_name: "alice", hosts: &[], extension: None, now_unix: NOW, not_after_unix: NOW + 60 };
+    let leaf = Leaf {
+        common_name: "alice",
+        hosts: &[],
+        extension: None,
+        is_peer: false,
+        now_unix: NOW,
+        not_after_unix: NOW + 60,
+    };
     let signed = authority(CaKind::User).sign(requested.key(), leaf).unwrap();
     let (_, cert) = X509Certificate::from_der(&signed.der).unwrap();
     assert_eq!(cert.subject().to_string(), "CN=alice");

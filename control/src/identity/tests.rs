@@ -53,6 +53,7 @@ fn issue(identity: &CertIdentity) -> Vec<u8> {
         common_name: &identity.user,
         hosts: &[],
         extension: Some(identity.to_extension().unwrap()),
+        is_peer: false,
         now_unix: NOW,
         not_after_unix: NOW + 600,
     };

@@ -122,7 +122,7 @@ fn a_user_acts_with_its_own_rights() {
         alice.sessions().unwrap_err(),
         alice.reload().unwrap_err(),
         alice.holders("access").unwrap_err(),
-        alice.sign_database_server(&["db".to_owned()], Duration::from_secs(60)).unwrap_err(),
+        alice.sign_database_server(&["db".to_owned()], Duration::from_secs(60), false).unwrap_err(),
     ] {
         assert_eq!(refused.code, 4, "{refused:?}");
     }
@@ -184,7 +184,7 @@ fn no_private_key_leaves_by_answers_or_audit() {
     let server = Server::start(0);
     let c = client(&server);
     c.apply(PEOPLE, true).unwrap();
-    let files = c.sign_database_server(&["db.example.com".to_owned()], Duration::from_secs(600)).unwrap();
+    let files = c.sign_database_server(&["db.example.com".to_owned()], Duration::from_secs(600), false).unwrap();
     let audit = std::fs::read_to_string(server.path("audit")).unwrap();
     assert!(audit.contains("ca.sign TCX01I") && !audit.contains("PRIVATE KEY"), "{audit}");
     let secret = files.key_pem.lines().nth(1).unwrap();

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use ringgate_policy::{Permit, TlsMode};
+use ringgate_policy::{AuthMethod, Permit, TlsMode};
 use ringgate_protocol::{
     BackendTls, Credential, DirectTls, Login, LoginError, LoginStep, Protocol, RefusalKind, SignIn,
 };
@@ -111,14 +111,15 @@ pub async fn connect<P: Protocol>(
                     tls_request: P::TLS_REQUEST,
                 };
                 let mut link = Link::new(stream, &core.pool, deadline);
-                let login = sign_in::<P>(&mut link, opening, permit, &prepared).await.map_err(|error| match error {
-                    // A peer whose certificate was not checked may be anybody: its words are not passed on.
-                    ConnectError::Login(mut login) if database.tls.mode == TlsMode::Insecure => {
-                        login.frame.clear();
-                        ConnectError::Login(login)
-                    }
-                    error => error,
-                })?;
+                let login =
+                    sign_in::<P>(core, &mut link, opening, permit, &prepared).await.map_err(|error| match error {
+                        // A peer whose certificate was not checked may be anybody: its words are not passed on.
+                        ConnectError::Login(mut login) if database.tls.mode == TlsMode::Insecure => {
+                            login.frame.clear();
+                            ConnectError::Login(login)
+                        }
+                        error => error,
+                    })?;
                 return Ok((login, link, route));
             }
             Err(error) => {
@@ -130,12 +131,14 @@ pub async fn connect<P: Protocol>(
 }
 
 async fn sign_in<P: Protocol>(
+    core: &Core,
     link: &mut Link,
     opening: &P::Opening,
     permit: &Permit,
     prepared: &Prepared,
 ) -> Result<P::Login, ConnectError> {
     let credential = match &prepared.secret {
+        None if permit.database().auth.method == AuthMethod::Passthrough => Credential::Passthrough,
         None => Credential::None,
         Some(secret) if prepared.scram_only => Credential::Scram(Rc::from(secret.as_str())),
         Some(secret) => Credential::Password(Rc::from(secret.as_str())),
@@ -144,12 +147,15 @@ async fn sign_in<P: Protocol>(
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).map_err(|_| PrepareError::Tls("no randomness".into()))?;
     let (user, database) = (permit.db_user(), permit.db_name());
-    let mut login = P::login(opening, SignIn { user, database, tls, credential, seed, learned: None });
-    let mut out = Vec::new();
-    if let (DirectTls::Plain, Some((config, name))) = (P::DIRECT_TLS, &prepared.tls) {
+    if let (Some((config, name)), DirectTls::Plain) = (&prepared.tls, P::DIRECT_TLS) {
+        // The protocol has no word for TLS: the server speaks nothing else on its port.
         let tls = Tls::client(config.clone(), name.clone()).map_err(LinkError::Tls)?;
         link.start_tls(tls, None).await?;
     }
+    let known = core.plane.learned.of::<P>(permit.database());
+    let is_known = known.is_some();
+    let mut login = P::login(opening, SignIn { user, database, tls, credential, seed, learned: known });
+    let mut out = Vec::new();
     login.start(&mut out);
     loop {
         if !out.is_empty() {
@@ -168,6 +174,9 @@ async fn sign_in<P: Protocol>(
                 link.plain.consume(len);
                 if !out.is_empty() {
                     link.send(&out).await?;
+                }
+                if let Some(learned) = P::learned(&login).filter(|_| !is_known) {
+                    core.plane.learned.keep::<P>(permit.database(), learned);
                 }
                 return Ok(login);
             }

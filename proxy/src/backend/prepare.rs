@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use ringgate_control::{CaKind, secret};
-use ringgate_policy::{AuthMethod, Database, TlsMode};
+use ringgate_policy::{AuthMethod, Database, DatabaseProtocol, TlsMode};
 use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -101,10 +101,21 @@ fn prepare(plane: &Plane, issued: &mut HashMap<(String, String), Issued>, job: &
     };
     let method = database.auth.method;
     let secret = match method {
+        // A certificate does not say to Redis who the user is: without a password everybody is `default`.
+        AuthMethod::Mtls | AuthMethod::None if is_redis(database) && db_user != "default" => {
+            Some(secret_for(database, db_user)?)
+        }
+        AuthMethod::Mtls if is_redis(database) && database.auth.secret(db_user).is_some() => {
+            Some(secret_for(database, db_user)?)
+        }
         AuthMethod::Password | AuthMethod::Scram => Some(secret_for(database, db_user)?),
         AuthMethod::Mtls | AuthMethod::Passthrough | AuthMethod::None => None,
     };
     Ok(Prepared { addresses, tls, secret, scram_only: method == AuthMethod::Scram })
+}
+
+fn is_redis(database: &Database) -> bool {
+    database.protocol == DatabaseProtocol::Redis
 }
 
 fn secret_for(database: &Database, user: &str) -> Result<Zeroizing<String>, PrepareError> {
@@ -133,7 +144,8 @@ fn client_config(
     }
     let failed = |e: &dyn std::fmt::Display| PrepareError::Tls(e.to_string());
     let identity = match database.auth.method {
-        AuthMethod::Mtls => {
+        // A Redis that asks for certificates asks for them beside the password.
+        method if method == AuthMethod::Mtls || is_redis(database) => {
             let made = plane.authority.backend_client_certificate(db_user, CERTIFICATE_TTL);
             Some(made.map_err(|e| failed(&e))?)
         }

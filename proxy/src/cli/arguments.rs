@@ -102,10 +102,12 @@ pub(crate) struct Quickstart {
     /// Directory of everything; made when it is not there
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
-    /// Database to register, NAME=postgres://user:password@host:port/database; repeatable
+    /// Database to register, NAME=postgres://user:password@host:port/database or NAME=redis://:password@host:port;
+    /// repeatable
     #[arg(long = "db", value_name = "NAME=URI")]
     pub(crate) databases: Vec<String>,
-    /// Listener address on loopback, e.g. postgres=127.0.0.1:6432 or diag=127.0.0.1:3000; repeatable
+    /// Listener address on loopback, e.g. postgres=127.0.0.1:6432, redis=127.0.0.1:7379 or diag=127.0.0.1:3000;
+    /// repeatable
     #[arg(long = "listen", value_name = "NAME=ADDR")]
     pub(crate) listeners: Vec<String>,
     /// Name of the admin user
@@ -159,7 +161,10 @@ pub(crate) enum DbCommand {
         format: FormatArgument,
     },
     /// Open a database in its own client; logs in first where needed
-    #[command(after_long_help = "Example:\n  ringgate db connect orders --db-user app -- -c 'select 1'")]
+    #[command(
+        after_long_help = "Examples:\n  ringgate db connect orders --db-user app -- -c 'select 1'\n  ringgate db connect \
+                                 cache -- ping"
+    )]
     Connect {
         /// The database; may be left out when you are logged in to only one
         #[arg(value_name = "NAME")]
@@ -298,7 +303,8 @@ pub(crate) struct Remove {
 pub(crate) enum CaCommand {
     /// Sign a certificate for a database server, and print how to install it
     #[command(
-        after_long_help = "Example:\n  ringgate ca sign --format=db --host db.example.com --out server --ttl 2190h"
+        after_long_help = "Examples:\n  ringgate ca sign --format=db --host db.example.com --out server --ttl 2190h\n  \
+                                 ringgate ca sign --format=redis --host redis.example.com --out server --ttl 2190h"
     )]
     Sign(Sign),
 }
@@ -317,6 +323,9 @@ pub(crate) struct Sign {
     /// Life of the certificate
     #[arg(long, value_name = "DURATION", default_value = "2190h")]
     pub(crate) ttl: String,
+    /// For a server that also dials its peers over TLS: replicas, the bus of Redis Cluster
+    #[arg(long)]
+    pub(crate) peer: bool,
     /// Replace files that exist
     #[arg(long)]
     pub(crate) overwrite: bool,
@@ -328,6 +337,8 @@ pub(crate) enum SignFormat {
     Db,
     /// PostgreSQL, with its own option lines
     Postgres,
+    /// Redis and Redis Cluster, with the lines of redis.conf
+    Redis,
 }
 
 #[derive(Debug, Subcommand)]

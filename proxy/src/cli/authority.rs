@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::arguments::Sign;
+use super::arguments::{Sign, SignFormat};
 use super::context::{Context, refused, time};
 use super::failure::{Exit, Failure, file};
 use super::output;
@@ -19,7 +19,7 @@ pub(super) fn sign(context: &Context, sign: &Sign) -> Result<(), Failure> {
             .why("replacing the key of a database by accident would lock clients out")
             .attempt("add --overwrite, or choose another --out"));
     }
-    let files = context.admin()?.sign_database_server(&sign.host, ttl).map_err(refused)?;
+    let files = context.admin()?.sign_database_server(&sign.host, ttl, sign.peer).map_err(refused)?;
     let contents = [(&key, files.key_pem.as_str()), (&cert, files.cert_pem.as_str()), (&cas, files.cas_pem.as_str())];
     for (path, content) in contents {
         replace(path, content.as_bytes()).map_err(|e| file("write", path, &e))?;
@@ -27,7 +27,11 @@ pub(super) fn sign(context: &Context, sign: &Sign) -> Result<(), Failure> {
     let shown = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string();
     context.note(&format!("wrote    {}, {}, {}", key.display(), cert.display(), cas.display()));
     context.note(&format!("renew    before {}", time(files.not_after_unix)));
-    output::write(&setup_text(&shown(&key), &shown(&cert), &shown(&cas)))
+    let (key, cert, cas) = (shown(&key), shown(&cert), shown(&cas));
+    output::write(&match sign.format {
+        SignFormat::Db | SignFormat::Postgres => postgres_text(&key, &cert, &cas),
+        SignFormat::Redis => redis_text(&key, &cert, &cas, sign.peer),
+    })
 }
 
 /// `PREFIX.suffix`, keeping dots that are part of the prefix.
@@ -38,7 +42,7 @@ fn with_suffix(prefix: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn setup_text(key: &str, cert: &str, cas: &str) -> String {
+fn postgres_text(key: &str, cert: &str, cas: &str) -> String {
     format!(
         "# postgresql.conf (the files must belong to the server's user, the key with mode 0600)\n\
          ssl = on\nssl_cert_file = '{cert}'\nssl_key_file = '{key}'\nssl_ca_file = '{cas}'\n\n\
@@ -48,9 +52,36 @@ fn setup_text(key: &str, cert: &str, cas: &str) -> String {
     )
 }
 
+/// The options of redis.conf, as Redis' own page "TLS" has them.
+fn redis_text(key: &str, cert: &str, cas: &str, peer: bool) -> String {
+    let peers = if peer { "tls-replication yes\ntls-cluster yes\n" } else { "" };
+    format!(
+        "# redis.conf (the files must belong to the server's user, the key with mode 0600)\n\
+         tls-port 6379\nport 0\naclfile /path/to/users.acl\n\
+         tls-ca-cert-file {cas}\ntls-cert-file {cert}\ntls-key-file {key}\n\
+         tls-auth-clients yes\ntls-protocols \"TLSv1.2 TLSv1.3\"\n{peers}\n\
+         # users.acl: a certificate proves the gateway and no user, so every user has a password (auth: password, or \
+         passthrough where people type it), and `default` has one or is off\n\
+         user default off\nuser alice on #SHA256-OF-THE-PASSWORD allcommands allkeys allchannels\n\n\
+         # then restart the server; renewed files are taken up by: CONFIG SET tls-cert-file {cert}\n"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn redis_is_told_about_replicas_only_when_the_certificate_is_for_peers() {
+        let text = redis_text("/s.key", "/s.crt", "/s.cas", false);
+        let lines =
+            ["tls-port 6379", "port 0", "tls-ca-cert-file /s.cas", "tls-cert-file /s.crt", "tls-key-file /s.key"];
+        for line in lines {
+            assert!(text.lines().any(|l| l == line), "{line}");
+        }
+        assert!(!text.contains("tls-cluster"));
+        assert!(redis_text("/s.key", "/s.crt", "/s.cas", true).contains("tls-cluster yes\n"));
+    }
 
     #[test]
     fn a_prefix_keeps_its_dots() {

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
 
 use ringgate_control::client::AdminClient;
 use serde_json::{Value, json};
@@ -14,18 +13,6 @@ use super::failure::{Exit, Failure};
 use super::login;
 use super::output::{self, Format};
 use crate::profile::Profile;
-
-/// Variables of libpq that would change where a client of ours connects or how it proves itself.
-const INTERFERING: [&str; 8] = [
-    "PGHOSTADDR",
-    "PGSERVICE",
-    "PGPASSWORD",
-    "PGPASSFILE",
-    "PGREQUIRESSL",
-    "PGSSLCRL",
-    "PGCHANNELBINDING",
-    "PGREQUIREAUTH",
-];
 
 pub(super) fn list(
     context: &Context,
@@ -121,19 +108,15 @@ pub(super) fn connect(
         Some(facts) => facts,
         None => login::login(context, &context.login()?, &name, route)?,
     };
-    if facts.protocol != "postgres" {
-        return Err(Failure::new(Exit::Failed, format!("protocol {} is not served by this version", facts.protocol)));
-    }
-    let mut command = Command::new("psql");
-    INTERFERING.iter().for_each(|variable| {
-        command.env_remove(variable);
-    });
-    let error = command.envs(facts.variables()).env("PGGSSENCMODE", "disable").args(client).exec();
+    let error = facts.client(client).exec();
+    let (program, package) = facts.protocol.client();
     Err(match error.kind() {
-        std::io::ErrorKind::NotFound => Failure::new(Exit::Failed, "the client psql is not on this machine")
-            .why("no program of that name is in PATH")
-            .attempt("apt-get install postgresql-client, or use another client with: ringgate db config NAME"),
-        _ => Failure::new(Exit::Failed, "cannot start psql").why(error),
+        std::io::ErrorKind::NotFound => {
+            Failure::new(Exit::Failed, format!("the client {program} is not on this machine"))
+                .why("no program of that name is in PATH")
+                .attempt(format!("apt-get install {package}, or use another client with: ringgate db config {name}"))
+        }
+        _ => Failure::new(Exit::Failed, format!("cannot start {program}")).why(error),
     })
 }
 

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::arguments::RouteArguments;
 use super::context::{Context, Login, certificate, refused, unix_now};
-use super::facts::Facts;
+use super::facts::{Facts, Protocol};
 use super::failure::{Exit, Failure, file};
 use crate::profile::{Profile, private_dir, replace};
 
@@ -89,13 +89,14 @@ pub(crate) fn stored(profile: &Profile, home: &Path, name: &str) -> Result<Facts
     let der = certificate(&cert).ok_or_else(missing)?;
     let identity = CertIdentity::from_certificate(&der).map_err(|e| missing().why(e))?;
     let route = identity.route.ok_or_else(missing)?;
+    let protocol = Protocol::named(&route.protocol)?;
     let gateway = profile.gateways.get(&route.protocol).ok_or_else(|| {
         Failure::new(Exit::Failed, format!("the gateway has no listener for {}", route.protocol))
             .attempt("add the protocol to `listeners` of the server's configuration")
     })?;
     Ok(Facts {
         name: name.to_owned(),
-        protocol: route.protocol,
+        protocol,
         host: gateway.host.clone(),
         port: gateway.port,
         user: route.db_user,

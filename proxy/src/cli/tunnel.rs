@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use super::arguments::ProxyDb;
 use super::context::Context;
+use super::facts::Protocol;
 use super::failure::{Exit, Failure, file};
 use super::login::{self, Route};
-use super::uri::encode;
 use crate::config::{Listen, parse_listen, resolve};
-use crate::tunnel::{self, Credential, TunnelOptions};
+use crate::tunnel::{self, Credential, Speech, TunnelOptions};
 
 pub(super) fn run(context: &Context, arguments: &ProxyDb) -> Result<(), Failure> {
     if !arguments.tunnel {
@@ -16,8 +16,8 @@ pub(super) fn run(context: &Context, arguments: &ProxyDb) -> Result<(), Failure>
             .why("a client that brings its certificate connects to the gateway itself")
             .attempt(format!("ringgate proxy db --tunnel {}, or: ringgate db config {0}", arguments.name)));
     }
-    let listen = listen(arguments)?;
-    if let Listen::Tcp(address) = &listen
+    let asked = asked(arguments)?;
+    if let Some(Listen::Tcp(address)) = &asked
         && !address.ip().is_loopback()
     {
         if !arguments.insecure_listen_anywhere {
@@ -30,6 +30,7 @@ pub(super) fn run(context: &Context, arguments: &ProxyDb) -> Result<(), Failure>
     let signed_in = context.login()?;
     let route = login::issue(&signed_in, &arguments.name, &arguments.route)?;
     let issued = &route.issued;
+    let protocol = Protocol::named(&issued.protocol)?;
     let gateway =
         signed_in.profile.gateways.get(&issued.protocol).ok_or_else(|| {
             Failure::new(Exit::Failed, format!("the gateway has no listener for {}", issued.protocol))
@@ -40,7 +41,11 @@ pub(super) fn run(context: &Context, arguments: &ProxyDb) -> Result<(), Failure>
     let ca_pem = std::fs::read_to_string(ca_path).map_err(|e| file("read", ca_path, &e))?;
     let (user, database, name) = (issued.db_user.clone(), issued.db_name.clone(), arguments.name.clone());
     let options = TunnelOptions {
-        listen,
+        listen: asked.unwrap_or_else(|| usual(protocol)),
+        speech: match protocol {
+            Protocol::Postgres => Speech::Postgres,
+            Protocol::Redis => Speech::Redis,
+        },
         gateway: address,
         server_name: gateway.host.clone(),
         ca_pem,
@@ -53,7 +58,7 @@ pub(super) fn run(context: &Context, arguments: &ProxyDb) -> Result<(), Failure>
             Listen::Unix(_) => "plain, you only",
         };
         context.note(&format!("listening  {bound} ({reach})  →  {name} as {user}"));
-        context.note(&format!("uri        {}", plain_uri(bound, &user, &database)));
+        context.note(&format!("uri        {}", protocol.plain_uri(bound, &user, &database)));
         context.note("stop       Ctrl-C");
     });
     served.map_err(|e| Failure::new(Exit::Failed, e.to_string()))
@@ -77,28 +82,21 @@ fn renewal(context: &Context, arguments: &ProxyDb) -> impl Fn() -> Result<Creden
     }
 }
 
-fn listen(arguments: &ProxyDb) -> Result<Listen, Failure> {
+/// Where the flags say to listen.
+fn asked(arguments: &ProxyDb) -> Result<Option<Listen>, Failure> {
     let wrong = |why| Failure::new(Exit::Usage, "the address to listen on is wrong").why(why);
     if let Some(text) = &arguments.listen {
-        return parse_listen(text).map_err(wrong);
+        return parse_listen(text).map(Some).map_err(wrong);
     }
     if let Some(path) = &arguments.unix {
-        return std::path::absolute(path).map(Listen::Unix).map_err(|e| wrong(e.to_string()));
+        return std::path::absolute(path).map(|path| Some(Listen::Unix(path))).map_err(|e| wrong(e.to_string()));
     }
-    let port = arguments.port.unwrap_or_else(|| {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 5432)).is_ok();
-        if free { 5432 } else { 0 }
-    });
-    Ok(Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
+    Ok(arguments.port.map(|port| Listen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))))
 }
 
-fn plain_uri(bound: &Listen, user: &str, database: &str) -> String {
-    let (user, database) = (encode(user), encode(database));
-    match bound {
-        Listen::Tcp(address) => format!("postgresql://{user}@{address}/{database}?sslmode=disable"),
-        Listen::Unix(path) => {
-            let folder = path.parent().map(|p| p.display().to_string()).unwrap_or_default();
-            format!("postgresql:///{database}?user={user}&host={}", encode(&folder))
-        }
-    }
+/// The protocol's own port when it is free, else any free one.
+fn usual(protocol: Protocol) -> Listen {
+    let own = SocketAddr::from((Ipv4Addr::LOCALHOST, protocol.port()));
+    let free = TcpListener::bind(own).is_ok();
+    Listen::Tcp(if free { own } else { SocketAddr::new(own.ip(), 0) })
 }

@@ -48,27 +48,36 @@ fn entry(path: &str, node: &Node, problems: &RefCell<Vec<Problem>>, names: &mut 
     if name.is_none() && s.get("name").is_none() {
         s.missing("name", "name: my-postgres");
     }
-    if s.choice("protocol", &[("postgres", ())]).is_none() && s.get("protocol").is_none() {
+    let protocol = s.choice("protocol", &[("postgres", "postgres"), ("redis", "redis")]);
+    if protocol.is_none() && s.get("protocol").is_none() {
         s.missing("protocol", "protocol: postgres");
     }
-    let uri = uri(&s);
+    let protocol = protocol.unwrap_or("postgres");
+    let uri = uri(&s, protocol);
     let mut short = Map::new();
     short.insert("name".to_owned(), json!(name.unwrap_or_default()));
     short.insert("description".to_owned(), json!(s.text("description").unwrap_or_default()));
-    short.insert("protocol".to_owned(), json!("postgres"));
+    short.insert("protocol".to_owned(), json!(protocol));
     short.insert("uri".to_owned(), json!(uri.unwrap_or_default()));
     short.insert("static_labels".to_owned(), Value::Object(labels(&s)));
     if let Some(tls) = s.section("tls") {
         short.insert("tls".to_owned(), tls_of(tls));
     }
-    if let Some(auth) = auth(&s) {
+    if protocol == "redis" {
+        if let Some(mode) = s.choice("mode", &[("standalone", "standalone"), ("cluster", "cluster")]) {
+            short.insert("mode".to_owned(), json!(mode));
+        }
+    } else {
+        s.not_served(&["mode"]);
+    }
+    if let Some(auth) = auth(&s, protocol) {
         short.insert("auth".to_owned(), auth);
     }
     s.choice("pool", &[("auto", ()), ("none", ())]);
     if let Some(limits) = s.section("limits") {
         short.insert("limits".to_owned(), limits_of(limits));
     }
-    s.not_served(&["dynamic_labels", "admin_user", "mode", "mysql"]);
+    s.not_served(&["dynamic_labels", "admin_user", "mysql"]);
     s.finish();
     Value::Object(short)
 }
@@ -82,9 +91,9 @@ fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn uri(s: &Section<'_>) -> Option<String> {
+fn uri(s: &Section<'_>, protocol: &str) -> Option<String> {
     let Some(node) = s.get("uri") else {
-        s.missing("uri", "uri: postgres.internal.example.com:5432");
+        s.missing("uri", &format!("uri: {protocol}.internal.example.com:PORT"));
         return None;
     };
     let text = s.scalar("uri", node)?;
@@ -96,7 +105,14 @@ fn uri(s: &Section<'_>) -> Option<String> {
         );
         return None;
     }
-    let address = text.strip_prefix("postgres://").or_else(|| text.strip_prefix("postgresql://")).unwrap_or(text);
+    let schemes: &[&str] =
+        if protocol == "redis" { &["redis://", "rediss://"] } else { &["postgres://", "postgresql://"] };
+    let address = schemes.iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+    // The resource reader knows the parameters of a Redis URI, and answers for them.
+    let address = match protocol {
+        "redis" => address.split_once('?').map_or(address, |(address, _)| address).trim_end_matches('/'),
+        _ => address,
+    };
     if address.strip_prefix("unix://").is_some_and(|path| path.starts_with('/')) {
         return Some(text.to_owned());
     }
@@ -106,7 +122,10 @@ fn uri(s: &Section<'_>) -> Option<String> {
     if !good {
         s.problem(
             Problem::new(node.mark.clone(), format!("`{}`: `{text}` is not an address of a database", s.name("uri")))
-                .suggest("uri: HOST:PORT or unix:///path/.s.PGSQL.5432"),
+                .suggest(match protocol {
+                    "redis" => "uri: HOST:PORT or unix:///path/redis.sock",
+                    _ => "uri: HOST:PORT or unix:///path/.s.PGSQL.5432",
+                }),
         );
         return None;
     }
@@ -137,8 +156,9 @@ fn tls_of(s: Section<'_>) -> Value {
     Value::Object(tls)
 }
 
-fn auth(s: &Section<'_>) -> Option<Value> {
-    let methods = [("mtls", "mtls"), ("password", "password"), ("scram", "scram"), ("none", "none")];
+fn auth(s: &Section<'_>, protocol: &str) -> Option<Value> {
+    let own = if protocol == "redis" { "passthrough" } else { "scram" };
+    let methods = [("mtls", "mtls"), ("password", "password"), (own, own), ("none", "none")];
     let node = s.get("auth")?;
     if matches!(node.kind, Kind::Scalar(_)) {
         return s.choice("auth", &methods).map(|method| json!({ "method": method }));
@@ -158,7 +178,12 @@ fn auth(s: &Section<'_>) -> Option<Value> {
         auth.missing("secrets", "secrets: { USER: file:///path }");
     }
     auth.finish();
-    Some(json!({ "method": method.unwrap_or("mtls"), "secrets": secrets }))
+    let mut value = Map::new();
+    value.insert("method".to_owned(), json!(method.unwrap_or("mtls")));
+    if !secrets.is_empty() {
+        value.insert("secrets".to_owned(), Value::Object(secrets));
+    }
+    Some(Value::Object(value))
 }
 
 fn secret(s: &Section<'_>, user: &str, node: &Node) -> Option<String> {

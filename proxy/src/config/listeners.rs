@@ -8,7 +8,7 @@ use super::problem::Problem;
 use super::scalar::{self, Listen};
 use super::section::Section;
 use super::tree::Node;
-use super::{Listeners, PlainListener, PostgresListener, SOCKET_PATH_BYTES_MAX};
+use super::{Listeners, PlainListener, PostgresListener, RedisListener, SOCKET_PATH_BYTES_MAX};
 
 /// Reads the section; the admin socket is in the data directory unless the file says otherwise.
 pub(super) fn read(s: Section<'_>, data_dir: &Path) -> Listeners {
@@ -20,6 +20,18 @@ pub(super) fn read(s: Section<'_>, data_dir: &Path) -> Listeners {
         let cleartext_cancel = p.read("cleartext_cancel", scalar::switch).unwrap_or(true);
         p.finish();
         PostgresListener { addr: addr.unwrap_or_else(|| ([127, 0, 0, 1], 5432).into()), cleartext_cancel }
+    });
+    let redis = s.section("redis").map(|r| {
+        let addr = r.read("addr", scalar::socket);
+        if addr.is_none() && r.get("addr").is_none() {
+            r.missing("addr", "addr: 0.0.0.0:6379");
+        }
+        let default = RedisListener::default();
+        let inline = r.read("inline", scalar::switch).unwrap_or(default.inline);
+        // Another word would promise the texts and limits of another gateway.
+        r.choice("compat", &[("none", ())]);
+        r.finish();
+        RedisListener { addr: addr.unwrap_or(default.addr), inline }
     });
     let diag = s.section("diag").and_then(|d| {
         let addr = d.read("addr", scalar::socket);
@@ -50,8 +62,8 @@ pub(super) fn read(s: Section<'_>, data_dir: &Path) -> Listeners {
     }
     let danger_plain = s.list("danger_plain").unwrap_or_default();
     let danger_plain = danger_plain.iter().enumerate().filter_map(|(i, node)| plain(&s, i, node)).collect();
-    s.not_served(&["web", "mysql", "redis", "mongodb", "proxy_protocol"]);
-    let listeners = Listeners { postgres, diag, admin_socket, danger_plain };
+    s.not_served(&["web", "mysql", "mongodb", "proxy_protocol"]);
+    let listeners = Listeners { postgres, redis, diag, admin_socket, danger_plain, movable: Vec::new() };
     same_address(&s, &listeners);
     s.finish();
     listeners
@@ -67,7 +79,8 @@ fn plain(parent: &Section<'_>, index: usize, node: &Node) -> Option<PlainListene
         }
         listen => Ok(listen),
     });
-    s.choice("protocol", &[("postgres", ())]);
+    let protocol = s.choice("protocol", &[("postgres", "postgres"), ("redis", "redis")]);
+    let protocol = protocol.unwrap_or("postgres");
     let text = |key: &'static str| {
         let value = s.text(key);
         if value.is_none() {
@@ -76,14 +89,21 @@ fn plain(parent: &Section<'_>, index: usize, node: &Node) -> Option<PlainListene
         value
     };
     let (database, user) = (text("database"), text("user"));
-    let (db_user, db_name) = (text("db_user"), text("db_name"));
+    let (db_user, db_name) = match protocol {
+        // Both have a default in the protocol itself.
+        "redis" => {
+            let (user, name) = (s.text("db_user"), s.read("db_name", |t| scalar::number(t, 0, 999_999_999)));
+            (user.or_else(|| Some("default".to_owned())), Some(name.unwrap_or(0).to_string()))
+        }
+        _ => (text("db_user"), text("db_name")),
+    };
     if s.get("addr").is_none() {
         s.missing("addr", "addr: 127.0.0.1:15432");
     }
     s.finish();
     problems.into_inner().into_iter().for_each(|p| parent.problem(p));
     Some(PlainListener {
-        protocol: "postgres".to_owned(),
+        protocol: protocol.to_owned(),
         addr: addr?,
         database: database?,
         user: user?,
@@ -95,6 +115,7 @@ fn plain(parent: &Section<'_>, index: usize, node: &Node) -> Option<PlainListene
 fn same_address(s: &Section<'_>, listeners: &Listeners) {
     let mut taken: Vec<(String, SocketAddr)> = Vec::new();
     let all = listeners.postgres.iter().map(|p| ("postgres".to_owned(), p.addr));
+    let all = all.chain(listeners.redis.iter().map(|r| ("redis".to_owned(), r.addr)));
     let all = all.chain(listeners.diag.iter().map(|addr| ("diag".to_owned(), *addr)));
     let plain = listeners.danger_plain.iter().enumerate().filter_map(|(i, p)| match p.addr {
         Listen::Tcp(addr) => Some((format!("danger_plain[{i}]"), addr)),

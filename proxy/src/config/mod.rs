@@ -22,7 +22,8 @@ pub(crate) use problem::Problems;
 pub(crate) use scalar::{Listen, Rate};
 pub(crate) use scalar::{duration as parse_duration, listen as parse_listen, resolve};
 pub(crate) use words::{
-    AuditMode, Driver, KeyExchange, LogFormat, OnAccessChange, ParameterPolicy, Pin, QueryText, RingMode, TlsVersion,
+    AuditMode, Driver, KeyExchange, LogFormat, OnAccessChange, ParameterPolicy, Pin, QueryText, RedisArguments,
+    RingMode, TlsVersion,
 };
 
 mod words;
@@ -116,12 +117,16 @@ pub(crate) struct Buffers {
 pub(crate) struct Listeners {
     /// PostgreSQL clients; `None` switches the protocol off.
     pub postgres: Option<PostgresListener>,
+    /// Redis clients; `None` switches the protocol off.
+    pub redis: Option<RedisListener>,
     /// Health and metrics.
     pub diag: Option<SocketAddr>,
     /// The admin API's Unix socket, absolute, at most [`SOCKET_PATH_BYTES_MAX`] bytes.
     pub admin_socket: PathBuf,
     /// Listeners without TLS and with a fixed identity, loopback or Unix socket only, for tests.
     pub danger_plain: Vec<PlainListener>,
+    /// Listeners that get a free port when another process has theirs: those of a quickstart that nobody chose.
+    pub movable: Vec<&'static str>,
 }
 
 /// The PostgreSQL listener.
@@ -133,10 +138,25 @@ pub(crate) struct PostgresListener {
     pub cleartext_cancel: bool,
 }
 
+/// The Redis listener.
+#[derive(Clone, Debug)]
+pub(crate) struct RedisListener {
+    /// Port 0 takes a free one.
+    pub addr: SocketAddr,
+    /// Commands as plain lines of text are taken too.
+    pub inline: bool,
+}
+
+impl Default for RedisListener {
+    fn default() -> Self {
+        RedisListener { addr: ([127, 0, 0, 1], 6379).into(), inline: true }
+    }
+}
+
 /// A listener without TLS.
 #[derive(Clone, Debug)]
 pub(crate) struct PlainListener {
-    /// `postgres`.
+    /// `postgres` or `redis`.
     pub protocol: String,
     /// Loopback or a Unix socket.
     pub addr: Listen,
@@ -194,6 +214,8 @@ pub(crate) struct Limits {
     pub max_pre_auth_connections: usize,
     /// Longest PostgreSQL message, bytes.
     pub max_frame_postgres: usize,
+    /// Longest Redis value, bytes.
+    pub max_frame_redis: usize,
     /// Bytes held for one direction of one session.
     pub buffer_per_direction: usize,
     /// End a session after this long without a request; zero means only what roles say.
@@ -228,6 +250,8 @@ pub(crate) struct Audit {
     pub query_text_max: usize,
     /// How bound values are kept.
     pub parameters: ParameterPolicy,
+    /// How much of a Redis command's arguments is kept.
+    pub redis_arguments: RedisArguments,
     /// Time between signed checkpoints.
     pub checkpoint_interval: Duration,
     /// Bytes of each worker's ring, a power of two.

@@ -243,10 +243,11 @@ fn limits(s: Section<'_>) -> Limits {
         login_rate.burst = count(&rate, "burst", 1, 1_000_000).map_or(login_rate.burst, |n| n as u32);
         rate.finish();
     }
-    let mut max_frame_postgres = 1 << 30;
+    let (mut max_frame_postgres, mut max_frame_redis) = (1 << 30, 512 << 20);
     if let Some(frame) = s.section("max_frame") {
         max_frame_postgres = bytes(&frame, "postgres", 64 << 10, 1 << 30).unwrap_or(max_frame_postgres);
-        frame.not_served(&["mysql", "redis", "mongodb"]);
+        max_frame_redis = bytes(&frame, "redis", 64 << 10, 512 << 20).unwrap_or(max_frame_redis);
+        frame.not_served(&["mysql", "mongodb"]);
         frame.finish();
     }
     let limits = Limits {
@@ -254,6 +255,7 @@ fn limits(s: Section<'_>) -> Limits {
         login_rate,
         max_pre_auth_connections: count(&s, "max_pre_auth_connections", 1, 1_000_000).unwrap_or(1024),
         max_frame_postgres,
+        max_frame_redis,
         buffer_per_direction: bytes(&s, "buffer_per_direction", 4 << 10, 16 << 20).unwrap_or(64 << 10),
         client_idle_timeout: s.read("client_idle_timeout", scalar::duration).unwrap_or(Duration::ZERO),
         write_stall_timeout: s.read("write_stall_timeout", positive).unwrap_or(Duration::from_secs(60)),
@@ -283,6 +285,7 @@ fn audit(s: Section<'_>, data_dir: &Path) -> Audit {
         query_text: s.choice("query_text", QueryText::WORDS).unwrap_or(QueryText::Full),
         query_text_max: bytes(&s, "query_text_max", 64, 64 << 10).unwrap_or(64 << 10),
         parameters: s.choice("parameters", ParameterPolicy::WORDS).unwrap_or(ParameterPolicy::Full),
+        redis_arguments: s.choice("redis_arguments", RedisArguments::WORDS).unwrap_or(RedisArguments::Keys),
         checkpoint_interval,
         ring_size: s
             .read("ring_size", |t| {
@@ -293,7 +296,7 @@ fn audit(s: Section<'_>, data_dir: &Path) -> Audit {
             .unwrap_or(4 << 20),
         batch: bytes(&s, "batch", 4 << 10, 64 << 20).unwrap_or(1 << 20),
     };
-    s.not_served(&["redis_arguments", "redact", "retention", "export"]);
+    s.not_served(&["redact", "retention", "export"]);
     s.finish();
     audit
 }

@@ -74,6 +74,9 @@ fn listeners(config: &Config) -> Value {
             json!({ "addr": postgres.addr, "cleartext_cancel": postgres.cleartext_cancel }),
         );
     }
+    if let Some(redis) = &config.listeners.redis {
+        map.insert("redis".to_owned(), json!({ "addr": redis.addr, "inline": redis.inline }));
+    }
     if let Some(diag) = config.listeners.diag {
         map.insert("diag".to_owned(), json!({ "addr": diag }));
     }
@@ -102,7 +105,7 @@ fn limits(config: &Config) -> Value {
             "burst": limits.login_rate.burst,
         },
         "max_pre_auth_connections": limits.max_pre_auth_connections,
-        "max_frame": { "postgres": limits.max_frame_postgres },
+        "max_frame": { "postgres": limits.max_frame_postgres, "redis": limits.max_frame_redis },
         "buffer_per_direction": limits.buffer_per_direction,
         "client_idle_timeout": duration(limits.client_idle_timeout),
         "write_stall_timeout": duration(limits.write_stall_timeout),
@@ -119,6 +122,7 @@ fn audit(config: &Config) -> Value {
         "query_text": audit.query_text.word(),
         "query_text_max": audit.query_text_max,
         "parameters": audit.parameters.word(),
+        "redis_arguments": audit.redis_arguments.word(),
         "checkpoint": { "interval": duration(audit.checkpoint_interval) },
         "ring_size": audit.ring_size,
         "batch": audit.batch,

@@ -20,7 +20,10 @@ fn the_shortest_file_has_every_default() {
     assert_eq!(config.runtime.ring.cq, 16_384);
     assert_eq!(config.limits.max_frame_postgres, 1 << 30);
     assert_eq!(config.tls.kx[0], KeyExchange::X25519MlKem768);
+    assert_eq!(config.limits.max_frame_redis, 512 << 20);
+    assert_eq!(config.audit.redis_arguments, RedisArguments::Keys);
     assert!(config.listeners.postgres.is_none());
+    assert!(config.listeners.redis.is_none());
 }
 
 #[test]
@@ -35,9 +38,11 @@ node: { data_dir: /d, name: n }
 runtime: { driver: epoll, workers: 2, pin: [0, 1], shutdown_grace: 1m30s }
 listeners:
   postgres: { addr: 127.0.0.1:5432, cleartext_cancel: false }
+  redis: { addr: 127.0.0.1:6379, inline: false, compat: none }
   diag: { addr: 127.0.0.1:3000 }
   danger_plain:
     - { protocol: postgres, addr: 127.0.0.1:1, database: a, user: u, db_user: d, db_name: n }
+    - { protocol: redis, addr: 127.0.0.1:2, database: r, user: u }
 databases:
   - name: orders
     description: \"the orders\"
@@ -47,7 +52,13 @@ databases:
     tls: { mode: verify-ca, server_name: db }
     auth: { method: password, secrets: { app: \"env:APP\" } }
     limits: { max_sessions: 3, connect_timeout: 5s }
-audit: { mode: durable, flush_interval: 1500us }
+  - name: cache
+    protocol: redis
+    mode: cluster
+    uri: rediss://redis.example.com:6379
+    auth: passthrough
+limits: { max_frame: { redis: 64MiB } }
+audit: { mode: durable, flush_interval: 1500us, redis_arguments: full }
 ";
     let first = parse(text, &[]).unwrap();
     let shown = first.to_yaml();
@@ -55,7 +66,28 @@ audit: { mode: durable, flush_interval: 1500us }
     assert_eq!(shown, second.to_yaml());
     assert_eq!(second.runtime.pin, Pin::List(vec![0, 1]));
     assert_eq!(second.audit.flush_interval, Duration::from_micros(1500));
-    assert_eq!(second.databases.len(), 1);
+    assert_eq!(second.limits.max_frame_redis, 64 << 20);
+    assert_eq!(second.audit.redis_arguments, RedisArguments::Full);
+    assert!(!second.listeners.redis.unwrap().inline);
+    let plain = &second.listeners.danger_plain[1];
+    assert_eq!((plain.db_user.as_str(), plain.db_name.as_str()), ("default", "0"));
+    assert_eq!(second.databases.len(), 2);
+    let cache = second.databases[1].database();
+    assert_eq!(cache.mode, ringgate_policy::DatabaseMode::Cluster);
+    assert_eq!(cache.auth.method, ringgate_policy::AuthMethod::Passthrough);
+}
+
+#[test]
+fn a_redis_database_is_checked_with_its_own_words() {
+    let wrong = |entry: &str| {
+        parse(&format!("node: {{ data_dir: /d }}\ndatabases:\n  - {{ name: r, {entry} }}\n"), &[]).unwrap_err()
+    };
+    assert!(wrong("protocol: redis, uri: 'redis://:hunter2@h:1'").contains("holds a user or a password"));
+    assert!(wrong("protocol: redis, uri: 'h:1', auth: scram").contains("mtls, password, passthrough, none"));
+    assert!(wrong("protocol: redis, uri: 'h:1', mode: sentinel").contains("standalone, cluster"));
+    assert!(wrong("protocol: redis, uri: 'h:1?db=1'").contains("mode=cluster"));
+    assert!(wrong("protocol: postgres, uri: 'h:1', auth: passthrough").contains("mtls, password, scram, none"));
+    assert!(wrong("protocol: postgres, uri: 'h:1', mode: cluster").contains("not served"));
 }
 
 #[test]

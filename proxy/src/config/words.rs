@@ -115,6 +115,18 @@ words! {
 }
 
 words! {
+    /// How much of a Redis command's arguments is kept.
+    RedisArguments {
+        /// The command's name, and count and size of its arguments.
+        Names = "names",
+        /// Its keys too.
+        Keys = "keys",
+        /// Its values too.
+        Full = "full",
+    }
+}
+
+words! {
     /// How log lines look.
     LogFormat {
         /// One JSON object per line.

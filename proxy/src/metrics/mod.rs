@@ -4,10 +4,65 @@ pub mod page;
 
 use std::sync::atomic::AtomicU64;
 
+/// The protocols served, as figures are kept apart by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Served {
+    /// PostgreSQL.
+    Postgres,
+    /// Redis.
+    Redis,
+}
+
+impl Served {
+    /// How many there are.
+    pub const COUNT: usize = 2;
+    /// All of them, in order.
+    pub const ALL: [Served; Self::COUNT] = [Served::Postgres, Served::Redis];
+
+    /// The metric label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Served::Postgres => "postgres",
+            Served::Redis => "redis",
+        }
+    }
+
+    /// The protocol called `word`. Listeners are opened only for those that are here.
+    pub fn named(word: &str) -> Served {
+        Served::ALL.into_iter().find(|served| served.word() == word).unwrap_or(Served::Postgres)
+    }
+}
+
 /// One worker's figures.
 #[derive(Default)]
-#[repr(align(128))]
 pub struct Counters {
+    traffic: [Traffic; Served::COUNT],
+    /// Bytes copied in user space on the plain path, TLS aside.
+    pub copied_bytes: AtomicU64,
+    /// Buffer bytes handed out.
+    pub buffer_bytes: AtomicU64,
+    /// Cancel requests that found their session.
+    pub cancels_matched: AtomicU64,
+    /// Cancel requests that did not.
+    pub cancels_unmatched: AtomicU64,
+    /// Panics caught in sessions.
+    pub panics: AtomicU64,
+    /// Version of the policy snapshot adopted.
+    pub policy_generation: AtomicU64,
+}
+
+impl Counters {
+    /// The figures of one protocol.
+    pub fn of(&self, served: Served) -> &Traffic {
+        &self.traffic[served as usize]
+    }
+}
+
+/// One worker's figures of one protocol.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Traffic {
     /// Sessions in the pump.
     pub sessions_active: AtomicU64,
     /// Sessions that reached the pump.
@@ -34,22 +89,10 @@ pub struct Counters {
     pub server_in: AtomicU64,
     /// Bytes to databases.
     pub server_out: AtomicU64,
-    /// Bytes copied in user space on the plain path, TLS aside.
-    pub copied_bytes: AtomicU64,
-    /// Buffer bytes handed out.
-    pub buffer_bytes: AtomicU64,
     /// Protocol violations of clients.
     pub violations_client: AtomicU64,
     /// Protocol violations of databases.
     pub violations_server: AtomicU64,
-    /// Cancel requests that found their session.
-    pub cancels_matched: AtomicU64,
-    /// Cancel requests that did not.
-    pub cancels_unmatched: AtomicU64,
-    /// Panics caught in sessions.
-    pub panics: AtomicU64,
-    /// Version of the policy snapshot adopted.
-    pub policy_generation: AtomicU64,
 }
 
 /// Why a connection was refused.

@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::{Counters, Reject};
+use super::{Counters, Reject, Served, Traffic};
 use crate::net::driver::Driver;
 use crate::plane::Plane;
 use crate::session::End;
@@ -87,59 +87,62 @@ impl Figures {
     }
 
     fn sessions(&mut self, input: &Input<'_>) {
-        let sum = |of: fn(&Counters) -> &AtomicU64| input.counters.iter().map(|c| read(of(c))).sum::<f64>();
-        let postgres = || vec![("protocol", "postgres".to_owned())];
-        let accepted = vec![(vec![("listener", "postgres".to_owned())], sum(|c| &c.connections_total))];
+        let accepted = each("listener", |served| sum(input, served, |t| &t.connections_total));
         self.add(true, "ringgate_connections_accepted", "Connections accepted", accepted);
-        let rejected = Reject::ALL.map(|why| {
-            let labels = vec![("listener", "postgres".to_owned()), ("reason", why.word().to_owned())];
-            (labels, input.counters.iter().map(|c| read(&c.rejected[why as usize])).sum())
+        let rejected = Served::ALL.into_iter().flat_map(|served| {
+            Reject::ALL.map(|why| {
+                let labels = vec![("listener", served.word().to_owned()), ("reason", why.word().to_owned())];
+                (labels, input.counters.iter().map(|c| read(&c.of(served).rejected[why as usize])).sum())
+            })
         });
-        self.add(true, "ringgate_connections_rejected", "Connections refused", rejected.into());
-        let phase = |word: &str| vec![("listener", "postgres".to_owned()), ("phase", word.to_owned())];
-        let active = sum(|c| &c.sessions_active);
-        let phases = vec![(phase("login"), input.plane.pre_auth() as f64), (phase("session"), active)];
+        self.add(true, "ringgate_connections_rejected", "Connections refused", rejected.collect());
+        // Who has not said anything yet is counted for all listeners together.
+        let phase = |listener: &str, word: &str| vec![("listener", listener.to_owned()), ("phase", word.to_owned())];
+        let mut phases = vec![(phase("all", "login"), input.plane.pre_auth() as f64)];
+        let active = |served| sum(input, served, |t| &t.sessions_active);
+        phases.extend(Served::ALL.map(|served| (phase(served.word(), "session"), active(served))));
         self.add(false, "ringgate_connections_active", "Connections open", phases);
-        self.add(false, "ringgate_sessions_active", "Sessions in the pump", vec![(postgres(), active)]);
-        let ended = End::ALL.map(|end| {
-            let labels = vec![("protocol", "postgres".to_owned()), ("reason", end.word().to_owned())];
-            (labels, input.counters.iter().map(|c| read(&c.ended[end as usize])).sum())
+        self.add(false, "ringgate_sessions_active", "Sessions in the pump", each("protocol", active));
+        let ended = Served::ALL.into_iter().flat_map(|served| {
+            End::ALL.map(|end| {
+                let labels = vec![("protocol", served.word().to_owned()), ("reason", end.word().to_owned())];
+                (labels, input.counters.iter().map(|c| read(&c.of(served).ended[end as usize])).sum())
+            })
         });
-        self.add(true, "ringgate_session_ended", "Sessions ended", ended.into());
+        self.add(true, "ringgate_session_ended", "Sessions ended", ended.collect());
         let cancel = |word: &str| vec![("result", word.to_owned())];
+        let all = |of: fn(&Counters) -> &AtomicU64| input.counters.iter().map(|c| read(of(c))).sum::<f64>();
         let cancels = vec![
-            (cancel("matched"), sum(|c| &c.cancels_matched)),
-            (cancel("unmatched"), sum(|c| &c.cancels_unmatched)),
+            (cancel("matched"), all(|c| &c.cancels_matched)),
+            (cancel("unmatched"), all(|c| &c.cancels_unmatched)),
         ];
         self.add(true, "ringgate_cancel_requests", "Cancel requests", cancels);
-        let violation = |side: &str| vec![("protocol", "postgres".to_owned()), ("side", side.to_owned())];
-        let violations = vec![
-            (violation("client"), sum(|c| &c.violations_client)),
-            (violation("server"), sum(|c| &c.violations_server)),
-        ];
+        let sides: [(&'static str, Which); 2] =
+            [("client", |t| &t.violations_client), ("server", |t| &t.violations_server)];
+        let violations = by(input, "side", &sides);
         self.add(true, "ringgate_protocol_violations", "Frames that broke the protocol", violations);
     }
 
     fn traffic(&mut self, input: &Input<'_>) {
-        let sum = |of: fn(&Counters) -> &AtomicU64| input.counters.iter().map(|c| read(of(c))).sum::<f64>();
-        let postgres = || vec![("protocol", "postgres".to_owned())];
-        self.add(true, "ringgate_requests", "Statements forwarded", vec![(postgres(), sum(|c| &c.statements))]);
-        let errors = vec![(postgres(), sum(|c| &c.statement_errors))];
-        self.add(true, "ringgate_request_errors", "Statements that the database answered with an error", errors);
-        let seconds = sum(|c| &c.statement_us) / 1e6;
-        self.add(true, "ringgate_request_duration_seconds", "Sum of statement durations", vec![(postgres(), seconds)]);
-        let refused = vec![(postgres(), sum(|c| &c.statements_refused))];
-        self.add(true, "ringgate_policy_denied_commands", "Statements refused", refused);
-        let direction = |word: &str| vec![("protocol", "postgres".to_owned()), ("direction", word.to_owned())];
-        let bytes = vec![
-            (direction("client_in"), sum(|c| &c.client_in)),
-            (direction("client_out"), sum(|c| &c.client_out)),
-            (direction("server_in"), sum(|c| &c.server_in)),
-            (direction("server_out"), sum(|c| &c.server_out)),
+        let figures: [(&'static str, &'static str, Which); 3] = [
+            ("ringgate_requests", "Statements forwarded", |t| &t.statements),
+            ("ringgate_request_errors", "Statements that the database answered with an error", |t| &t.statement_errors),
+            ("ringgate_policy_denied_commands", "Statements refused", |t| &t.statements_refused),
         ];
-        self.add(true, "ringgate_bytes", "Bytes of ended sessions", bytes);
-        let copied = vec![(vec![], sum(|c| &c.copied_bytes))];
-        self.add(true, "ringgate_copied_bytes", "Bytes copied in user space outside TLS", copied);
+        for (name, help, which) in figures {
+            self.add(true, name, help, each("protocol", |served| sum(input, served, which)));
+        }
+        let seconds = each("protocol", |served| sum(input, served, |t| &t.statement_us) / 1e6);
+        self.add(true, "ringgate_request_duration_seconds", "Sum of statement durations", seconds);
+        let directions: [(&'static str, Which); 4] = [
+            ("client_in", |t| &t.client_in),
+            ("client_out", |t| &t.client_out),
+            ("server_in", |t| &t.server_in),
+            ("server_out", |t| &t.server_out),
+        ];
+        self.add(true, "ringgate_bytes", "Bytes of ended sessions", by(input, "direction", &directions));
+        let copied = input.counters.iter().map(|c| read(&c.copied_bytes)).sum();
+        self.add(true, "ringgate_copied_bytes", "Bytes copied in user space outside TLS", vec![(vec![], copied)]);
     }
 
     fn workers(&mut self, input: &Input<'_>) {
@@ -187,6 +190,28 @@ impl Collector for Figures {
         }
         Ok(())
     }
+}
+
+/// Picks one of a protocol's figures.
+type Which = fn(&Traffic) -> &AtomicU64;
+
+/// One figure of one protocol over all workers.
+fn sum(input: &Input<'_>, served: Served, which: Which) -> f64 {
+    input.counters.iter().map(|c| read(which(c.of(served)))).sum()
+}
+
+/// A value for each protocol, under `label`.
+fn each(label: &'static str, value: impl Fn(Served) -> f64) -> Vec<(Labels, f64)> {
+    Served::ALL.map(|served| (vec![(label, served.word().to_owned())], value(served))).into()
+}
+
+/// Several figures for each protocol, told apart by `label`.
+fn by(input: &Input<'_>, label: &'static str, figures: &[(&'static str, Which)]) -> Vec<(Labels, f64)> {
+    let one = |served: Served, (word, which): (&'static str, Which)| {
+        let labels = vec![("protocol", served.word().to_owned()), (label, word.to_owned())];
+        (labels, sum(input, served, which))
+    };
+    Served::ALL.into_iter().flat_map(|served| figures.iter().map(move |figure| one(served, *figure))).collect()
 }
 
 fn worker(index: usize) -> Labels {

@@ -13,7 +13,7 @@ use super::identify::Identified;
 use super::{Ended, Session};
 use crate::metrics::Reject;
 use crate::plane::{Counted, SessionPlace};
-use crate::worker::About;
+use crate::worker::{About, Control};
 
 /// Policy said yes.
 pub struct Permitted<P: Protocol> {
@@ -137,8 +137,16 @@ fn permit(
 }
 
 /// Whether a live session would be let in again under `snapshot`.
-pub fn still_allowed(about: &About, snapshot: &Arc<Snapshot>) -> bool {
-    permit(snapshot, &about.identity, &about.service, &about.db_user, &about.db_name).is_ok()
+pub fn still_allowed(control: &Control, snapshot: &Arc<Snapshot>) -> bool {
+    let about = &control.about;
+    let acting_as = control.acting_as.borrow();
+    let user = acting_as.as_deref().unwrap_or(&about.db_user);
+    permit_for(about, snapshot, user, &about.db_name).is_ok()
+}
+
+/// The decision about a live session that asks to be another user, or to reach another database of its server.
+pub fn permit_for(about: &About, snapshot: &Arc<Snapshot>, db_user: &str, db_name: &str) -> Result<Permit, String> {
+    permit(snapshot, &about.identity, &about.service, db_user, db_name)
 }
 
 impl<P: Protocol> Session<Permitted<P>> {
@@ -147,6 +155,7 @@ impl<P: Protocol> Session<Permitted<P>> {
         let Permitted { identified, permit, policy_version, .. } = &self.state;
         let options = permit.options();
         About {
+            served: self.trail.served,
             identity: Rc::clone(&identified.identity),
             service: permit.database().name.clone(),
             db_user: permit.db_user().to_owned(),

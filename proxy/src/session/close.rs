@@ -119,7 +119,7 @@ impl Ended {
 
     /// Records the end and says goodbye.
     pub async fn close(mut self) {
-        self.core.counters.ended[self.end as usize].fetch_add(1, Relaxed);
+        self.core.counters.of(self.trail.served).ended[self.end as usize].fetch_add(1, Relaxed);
         if self.trail.has_started() && matches!(self.end, End::Idle | End::Expired | End::Access) {
             // The ring keeps a reserve for endings; the end itself follows.
             let _ = self.trail.record(&self.core, &Event::ClientDisconnect { reason: self.end.word() });

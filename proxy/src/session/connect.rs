@@ -3,19 +3,20 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringgate_policy::AuditedStatements;
+use ringgate_policy::{AuditedParameters, AuditedStatements};
 use ringgate_protocol::{Limits, Protocol, RefusalKind, SessionKey};
 
 use super::authorize::Permitted;
+use super::commands::Commands;
 use super::link::Link;
 use super::pump::Pump;
 use super::rule::Rules;
 use super::{Ended, Place, Session, cancel};
 use crate::backend::prepare::PrepareError;
 use crate::backend::{self, ConnectError};
-use crate::metrics::Reject;
+use crate::metrics::{Reject, Served};
 use crate::plane::SessionPlace;
-use crate::settings::ParameterDetail;
+use crate::settings::{ArgumentDetail, ParameterDetail};
 use crate::worker::{Control, Core};
 
 /// How often a session that is being connected looks whether the gateway shuts down.
@@ -35,6 +36,7 @@ struct RulesParts {
     statements: AuditedStatements,
     parameters: ParameterDetail,
     cancel: cancel::Route,
+    redis: Option<Box<Commands>>,
 }
 
 impl<P: Protocol> Session<Permitted<P>> {
@@ -72,9 +74,16 @@ impl<P: Protocol> Session<Permitted<P>> {
         self.place.entered = Some(control.clone());
         let settings = &self.core.plane.settings;
         let limits = Limits {
-            frame_bytes_max: settings.postgres_frame_bytes_max,
+            frame_bytes_max: match self.listener.served {
+                Served::Postgres => settings.postgres_frame_bytes_max,
+                Served::Redis => settings.redis_frame_bytes_max,
+            },
             text_bytes_max: settings.query_text_bytes_max,
-            inline_commands: true,
+            inline_commands: self.listener.inline_commands,
+        };
+        let redis = match self.listener.served {
+            Served::Postgres => None,
+            Served::Redis => Some(Commands::new(&self.core, &self.state.permit, self.argument_detail())),
         };
         let parameters = settings.parameters;
         Ok(self.step(|permitted| {
@@ -90,8 +99,19 @@ impl<P: Protocol> Session<Permitted<P>> {
                 places,
                 limits,
                 parameters,
+                redis,
             )
         }))
+    }
+
+    /// What is recorded of a command's arguments: the setting, narrowed by the roles' `db_audit`.
+    fn argument_detail(&self) -> ArgumentDetail {
+        let most = match self.state.permit.options().audit.map(|audit| audit.parameters) {
+            Some(AuditedParameters::None) => ArgumentDetail::Names,
+            Some(AuditedParameters::Types) => ArgumentDetail::Keys,
+            Some(AuditedParameters::Full) | None => ArgumentDetail::Full,
+        };
+        self.core.plane.settings.arguments.min(most)
     }
 }
 
@@ -125,12 +145,13 @@ impl<P: Protocol> Connected<P> {
         places: Vec<SessionPlace>,
         limits: Limits,
         default_parameters: ParameterDetail,
+        redis: Option<Box<Commands>>,
     ) -> Connected<P> {
         let audit = permit.options().audit;
         let parameters = audit.map(|a| match a.parameters {
-            ringgate_policy::AuditedParameters::Full => ParameterDetail::Full,
-            ringgate_policy::AuditedParameters::Types => ParameterDetail::Types,
-            ringgate_policy::AuditedParameters::None => ParameterDetail::None,
+            AuditedParameters::Full => ParameterDetail::Full,
+            AuditedParameters::Types => ParameterDetail::Types,
+            AuditedParameters::None => ParameterDetail::None,
         });
         Connected {
             machine: P::machine(opening, login, key, limits),
@@ -140,6 +161,7 @@ impl<P: Protocol> Connected<P> {
                 statements: audit.map_or(AuditedStatements::All, |a| a.statements),
                 parameters: parameters.unwrap_or(default_parameters),
                 cancel: route,
+                redis,
             },
             control,
             places,
@@ -160,8 +182,9 @@ impl<P: Protocol> Session<Connected<P>> {
     pub(super) fn run(self) -> Running<P> {
         let Session { core, client, trail, place, state, .. } = self;
         let Connected { machine, backend, rules, control, places } = state;
-        let rules = Rules::new(trail, rules.commands, rules.statements, rules.parameters, rules.cancel);
-        let pump = Box::new(Pump::new(machine, client, backend, rules, core.clone(), control));
+        let mut with_rules = Rules::new(trail, rules.commands, rules.statements, rules.parameters, rules.cancel);
+        with_rules.redis = rules.redis;
+        let pump = Box::new(Pump::new(machine, client, backend, with_rules, core.clone(), control));
         Running { pump, core, place, _places: places }
     }
 }

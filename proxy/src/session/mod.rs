@@ -8,6 +8,7 @@
 pub mod authorize;
 pub mod cancel;
 mod close;
+mod commands;
 mod connect;
 mod identify;
 mod lane;
@@ -27,14 +28,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use ringgate_protocol::{Protocol, postgres::Postgres};
+use ringgate_protocol::Protocol;
+use ringgate_protocol::postgres::Postgres;
+use ringgate_protocol::redis::Redis;
 
 pub use close::{End, Ended};
+pub use commands::CommandBits;
 use connect::Running;
 use link::Link;
 use trail::Trail;
 
-use crate::metrics::Reject;
+use crate::metrics::{Reject, Served, Traffic};
 use crate::net;
 use crate::net::stream::Stream;
 use crate::plane::{Listener, Peer};
@@ -88,11 +92,10 @@ impl Drop for Place {
 
 /// Begins a session on a connection that was handed to this worker.
 pub fn start(core: Rc<Core>, stream: Stream, peer: Peer, listener: Arc<Listener>) {
-    core.counters.connections_total.fetch_add(1, Relaxed);
-    match listener.protocol {
-        Postgres::NAME => spawn::<Postgres>(core, stream, peer, listener),
-        // Listeners are only opened for protocols named here.
-        _ => core.plane.gate(core.id).release(),
+    core.counters.of(listener.served).connections_total.fetch_add(1, Relaxed);
+    match listener.served {
+        Served::Postgres => spawn::<Postgres>(core, stream, peer, listener),
+        Served::Redis => spawn::<Redis>(core, stream, peer, listener),
     }
 }
 
@@ -112,7 +115,7 @@ fn spawn<P: Protocol>(core: Rc<Core>, stream: Stream, peer: Peer, listener: Arc<
     let session = Box::new(session);
     net::spawn(run::<P>(session), move || {
         core.counters.panics.fetch_add(1, Relaxed);
-        core.counters.ended[End::Panic as usize].fetch_add(1, Relaxed);
+        core.counters.of(Served::named(P::NAME)).ended[End::Panic as usize].fetch_add(1, Relaxed);
     });
 }
 
@@ -145,7 +148,12 @@ impl<S> Session<S> {
     }
 
     fn count_reject(&self, why: Reject) {
-        self.core.counters.rejected[why as usize].fetch_add(1, Relaxed);
+        self.traffic().rejected[why as usize].fetch_add(1, Relaxed);
+    }
+
+    /// The figures of the session's protocol.
+    fn traffic(&self) -> &Traffic {
+        self.core.counters.of(self.trail.served)
     }
 }
 

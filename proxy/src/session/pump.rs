@@ -158,8 +158,8 @@ impl<M: Machine> Pump<M> {
         }
         self.rules.trail.bytes_in = self.client.bytes_in;
         self.rules.trail.bytes_out = self.client.bytes_out;
-        self.core.counters.server_in.fetch_add(self.backend.bytes_in, Relaxed);
-        self.core.counters.server_out.fetch_add(self.backend.bytes_out, Relaxed);
+        self.core.counters.of(self.rules.trail.served).server_in.fetch_add(self.backend.bytes_in, Relaxed);
+        self.core.counters.of(self.rules.trail.served).server_out.fetch_add(self.backend.bytes_out, Relaxed);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -334,9 +334,11 @@ impl<M: Machine> Pump<M> {
                     Ok(Step::Note(note)) => match note {
                         Note::Outcome(outcome) => {
                             let hash = self.hashes.take(outcome.ticket.ei);
-                            self.rules.outcome(&self.core, &outcome, hash);
+                            self.rules.outcome(&self.core, &self.control, &outcome, hash);
                         }
-                        Note::Successes { first, count } => self.rules.successes(&self.core, first, count),
+                        Note::Successes { first, count } => {
+                            self.rules.successes(&self.core, &self.control, first, count);
+                        }
                         Note::BackendKey { pid, secret } => self.rules.backend_key(&self.control, pid, secret),
                         Note::Ready => match self.rules.ready(&self.core) {
                             Ok(()) => {}
@@ -365,7 +367,7 @@ impl<M: Machine> Pump<M> {
                             }
                         }
                         rule::Answer::Refuse { kind, message, detail, hint } => {
-                            let refusal = Refusal { kind, message, detail: &detail, hint };
+                            let refusal = Refusal { kind, message: &message, detail: &detail, hint };
                             let _ = self.machine.resume(Ruling::Refuse(refusal));
                         }
                         rule::Answer::Wait => {
@@ -483,7 +485,7 @@ impl<M: Machine> Pump<M> {
                 self.farewell(RefusalKind::Unreachable, "the database broke the protocol", fault.what);
             }
             None if self.down.waits == Wait::Start || !self.up.parked_tickets.is_empty() => {
-                let Refusal { kind, message, hint, .. } = rule::unrecorded(&self.core);
+                let Refusal { kind, message, hint, .. } = rule::unrecorded(&self.core, self.rules.trail.served);
                 self.farewell(kind, message, hint);
             }
             None if end == End::Error => self.farewell(RefusalKind::Internal, "the session cannot go on", ""),

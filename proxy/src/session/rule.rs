@@ -1,19 +1,24 @@
 //! What happens when the machine asks: policy first, then the record, then the byte.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use aws_lc_rs::digest;
-use ringgate_audit::event::{Event, Statement};
+use ringgate_audit::event::{Event, NoParameters, Statement};
 use ringgate_audit::{Position, Refused};
 use ringgate_policy::{AuditedStatements, CommandSet};
-use ringgate_protocol::{Class, Fault, FaultKind, Operation, Outcome, Refusal, RefusalKind, Side, Ticket, Verb};
+use ringgate_protocol::{
+    Class, Command, Fault, FaultKind, Operation, Outcome, Refusal, RefusalKind, Side, Ticket, Verb, redis,
+};
 
+use super::commands::{self, Commands, Denied, KeyList, ValueList};
 use super::parameters::Bound;
 use super::trail::Trail;
 use super::{End, statement};
+use crate::metrics::Served;
 use crate::session::cancel::BackendKey;
-use crate::settings::{ParameterDetail, QueryText};
+use crate::settings::{ArgumentDetail, ParameterDetail, QueryText};
 use crate::worker::{Control, Core};
 
 /// Everything a session's statements are judged and recorded by.
@@ -28,6 +33,8 @@ pub struct Rules {
     pub parameters: ParameterDetail,
     /// Where a cancel for this session goes.
     pub cancel: super::cancel::Route,
+    /// What commands are judged by, where the protocol has commands.
+    pub redis: Option<Box<Commands>>,
     /// The client has said goodbye.
     pub goodbye: bool,
     now_us: u64,
@@ -51,7 +58,7 @@ pub enum Answer {
         /// The class of the refusal.
         kind: RefusalKind,
         /// What happened.
-        message: &'static str,
+        message: Cow<'static, str>,
         /// Why.
         detail: String,
         /// What to do.
@@ -59,6 +66,18 @@ pub enum Answer {
     },
     /// The audit ring has no room: nothing moves until it has.
     Wait,
+}
+
+impl Answer {
+    fn of(refusal: Refusal<'static>) -> Answer {
+        let Refusal { kind, message, detail, hint } = refusal;
+        Answer::Refuse { kind, message: message.into(), detail: detail.to_owned(), hint }
+    }
+}
+
+/// The name of a command as its record has it.
+fn shown<'a>(command: &redis::Command<'a>) -> &'a [u8] {
+    if command.name().is_empty() { b"(not a name)" } else { command.name().as_bytes() }
 }
 
 impl Rules {
@@ -70,7 +89,18 @@ impl Rules {
         parameters: ParameterDetail,
         cancel: super::cancel::Route,
     ) -> Rules {
-        Rules { trail, commands, statements, parameters, cancel, goodbye: false, now_us: 0, unix_us: 0, backend_pid: 0 }
+        Rules {
+            trail,
+            commands,
+            statements,
+            parameters,
+            cancel,
+            redis: None,
+            goodbye: false,
+            now_us: 0,
+            unix_us: 0,
+            backend_pid: 0,
+        }
     }
 
     /// The trail, when the session is over.
@@ -91,6 +121,9 @@ impl Rules {
 
     /// Rules on one operation, and records it before anything of it is forwarded.
     pub fn ask(&mut self, core: &Core, control: &Rc<Control>, operation: &Operation<'_>) -> Answer {
+        if let Command::Redis(command) = operation.command {
+            return self.ask_command(core, control, operation, command);
+        }
         if !self.commands.allows(operation.class as u8) {
             return self.denied(core, operation);
         }
@@ -118,16 +151,121 @@ impl Rules {
                 if operation.has_outcome {
                     self.trail.statements += 1;
                     control.statements.set(self.trail.statements);
-                    core.counters.statements.fetch_add(1, Relaxed);
+                    core.counters.of(self.trail.served).statements.fetch_add(1, Relaxed);
                 }
                 let position = core.plane.settings.durable.then_some(position);
                 Answer::Allow { ticket, position, hash: needs_hash }
             }
             Err(Refused::Full) => Answer::Wait,
-            Err(_) => {
-                let Refusal { kind, message, detail, hint } = unrecorded(core);
-                Answer::Refuse { kind, message, detail: detail.to_owned(), hint }
+            Err(_) => Answer::of(unrecorded(core, self.trail.served)),
+        }
+    }
+
+    /// Rules on one command, and records it before anything of it is forwarded.
+    fn ask_command(
+        &mut self,
+        core: &Core,
+        control: &Control,
+        operation: &Operation<'_>,
+        command: redis::Command<'_>,
+    ) -> Answer {
+        let ticket = Ticket { ei: self.trail.next_ei(), at_us: self.now_us };
+        let Some(rules) = self.redis.as_mut() else {
+            let why = Denied {
+                message: "this session knows no commands".into(),
+                detail: String::new(),
+                is_about_user: false,
+            };
+            return self.denied_command(core, command, why);
+        };
+        if let Err(denied) = rules.allows(core, control, operation, &command, ticket.ei) {
+            return self.denied_command(core, command, denied);
+        }
+        let is_authentication = operation.verb == Verb::Authenticate;
+        // Who the session becomes is on record whatever the role says, and its outcome is waited for by that record.
+        let changes_user = is_authentication || rules.awaits(ticket.ei);
+        let is_recorded = match self.statements {
+            _ if changes_user => true,
+            AuditedStatements::All => true,
+            AuditedStatements::DdlDml => commands::may_change(&command),
+            AuditedStatements::None => false,
+        };
+        if !is_recorded {
+            self.count_statement(core, control);
+            return Answer::Allow { ticket: Ticket { ei: Ticket::UNRECORDED, ..ticket }, position: None, hash: false };
+        }
+        let detail = rules.detail;
+        let (keys, values) = (KeyList(command), ValueList(command));
+        let event = Event::Command {
+            name: shown(&command),
+            keys: if detail == ArgumentDetail::Names { &NoParameters } else { &keys },
+            arguments: command.arguments(),
+            argument_bytes: command.argument_bytes(),
+            // Of an AUTH the user counts; the password is masked.
+            values: if detail == ArgumentDetail::Full || is_authentication { &values } else { &NoParameters },
+            error: "",
+        };
+        match self.trail.record_at(core, self.unix_us, &event) {
+            Ok(position) => {
+                self.count_statement(core, control);
+                if let Some(mode) = self.redis.as_mut().and_then(|rules| rules.enters(&command)) {
+                    self.record_mode(core, mode);
+                }
+                let position = core.plane.settings.durable.then_some(position);
+                Answer::Allow { ticket, position, hash: false }
             }
+            Err(refused) => {
+                if let Some(rules) = self.redis.as_mut() {
+                    rules.forget(ticket.ei);
+                }
+                match refused {
+                    Refused::Full => Answer::Wait,
+                    _ => Answer::of(unrecorded(core, self.trail.served)),
+                }
+            }
+        }
+    }
+
+    fn count_statement(&mut self, core: &Core, control: &Control) {
+        self.trail.statements += 1;
+        control.statements.set(self.trail.statements);
+        core.counters.of(self.trail.served).statements.fetch_add(1, Relaxed);
+    }
+
+    /// Records that the session becomes a stream of messages.
+    fn record_mode(&mut self, core: &Core, mode: &str) {
+        let members = format!(r#""mode":"{mode}""#);
+        let event = Event::Other { event: "db.session.redis.mode", code: "TRD00I", members: &members };
+        // The command itself is on record.
+        let _ = self.trail.record_at(core, self.unix_us, &event);
+    }
+
+    #[cold]
+    fn denied_command(&mut self, core: &Core, command: redis::Command<'_>, denied: Denied) -> Answer {
+        core.counters.of(self.trail.served).statements_refused.fetch_add(1, Relaxed);
+        let Denied { message, detail, is_about_user } = denied;
+        let level = self.redis.as_ref().map_or(ArgumentDetail::Names, |rules| rules.detail);
+        let (keys, values) = (KeyList(command), ValueList(command));
+        let event = Event::Command {
+            name: shown(&command),
+            keys: if level == ArgumentDetail::Names { &NoParameters } else { &keys },
+            arguments: command.arguments(),
+            argument_bytes: command.argument_bytes(),
+            values: if level == ArgumentDetail::Full || is_about_user { &values } else { &NoParameters },
+            error: &detail,
+        };
+        // Nothing is forwarded, recorded or not.
+        let _ = self.trail.record_at(core, self.unix_us, &event);
+        let kind = if is_about_user { RefusalKind::NotAuthorized } else { RefusalKind::Denied };
+        Answer::Refuse { kind, message: message.into(), detail, hint: "ask for a role that allows it" }
+    }
+
+    /// An AUTH that changed the user takes effect with its answer.
+    fn settle(&mut self, core: &Core, control: &Control, first: u32, count: u32, success: bool) {
+        let became = self.redis.as_mut().and_then(|rules| rules.settled(first, count, success).map(str::to_owned));
+        if let Some(user) = became {
+            self.trail.acts_as(core, &user);
+            *control.acting_as.borrow_mut() = Some(user);
         }
     }
 
@@ -149,11 +287,11 @@ impl Rules {
     }
 
     /// Records what came of a statement.
-    pub fn outcome(&mut self, core: &Core, outcome: &Outcome<'_>, sha256: Option<[u8; 32]>) {
+    pub fn outcome(&mut self, core: &Core, control: &Control, outcome: &Outcome<'_>, sha256: Option<[u8; 32]>) {
         let duration_us = self.now_us.saturating_sub(outcome.ticket.at_us);
-        core.counters.statement_us.fetch_add(duration_us, Relaxed);
+        core.counters.of(self.trail.served).statement_us.fetch_add(duration_us, Relaxed);
         if !outcome.success {
-            core.counters.statement_errors.fetch_add(1, Relaxed);
+            core.counters.of(self.trail.served).statement_errors.fetch_add(1, Relaxed);
         }
         if outcome.ticket.ei == u32::MAX {
             return;
@@ -172,25 +310,19 @@ impl Rules {
                 skipped: outcome.skipped,
             },
         );
+        self.settle(core, control, outcome.ticket.ei, 1, outcome.success);
     }
 
     /// Records that `count` statements from `first` on succeeded.
-    pub fn successes(&mut self, core: &Core, first: Ticket, count: u32) {
-        for offset in 0..count {
-            let ticket = if first.ei == Ticket::UNRECORDED { first } else { Ticket { ei: first.ei + offset, ..first } };
-            let outcome = Outcome {
-                ticket,
-                rows: None,
-                success: true,
-                code: b"",
-                message: b"",
-                tag: b"",
-                copy_bytes: 0,
-                skipped: false,
-                warnings: 0,
-            };
-            self.outcome(core, &outcome, None);
+    pub fn successes(&mut self, core: &Core, control: &Control, first: Ticket, count: u32) {
+        let duration_us = self.now_us.saturating_sub(first.at_us);
+        let all = duration_us.saturating_mul(u64::from(count));
+        core.counters.of(self.trail.served).statement_us.fetch_add(all, Relaxed);
+        if first.ei == Ticket::UNRECORDED {
+            return;
         }
+        self.result(core, &Event::Results { first_ei: first.ei, count, duration_us });
+        self.settle(core, control, first.ei, count, true);
     }
 
     /// Records that a statement's outcome will never be known.
@@ -236,15 +368,15 @@ impl Rules {
             return Ok(());
         }
         self.trail.started(core, self.backend_pid)?;
-        core.counters.sessions_total.fetch_add(1, Relaxed);
+        core.counters.of(self.trail.served).sessions_total.fetch_add(1, Relaxed);
         Ok(())
     }
 
     /// Records bytes that break the protocol, and says how the session ends.
     pub fn violation(&mut self, core: &Core, fault: &Fault, bytes: &[u8]) -> End {
         let counter = match fault.side {
-            Side::Client => &core.counters.violations_client,
-            Side::Backend => &core.counters.violations_server,
+            Side::Client => &core.counters.of(self.trail.served).violations_client,
+            Side::Backend => &core.counters.of(self.trail.served).violations_server,
         };
         counter.fetch_add(1, Relaxed);
         let payload = &bytes[..bytes.len().min(64)];
@@ -255,7 +387,7 @@ impl Rules {
     }
 
     fn denied(&mut self, core: &Core, operation: &Operation<'_>) -> Answer {
-        core.counters.statements_refused.fetch_add(1, Relaxed);
+        core.counters.of(self.trail.served).statements_refused.fetch_add(1, Relaxed);
         let detail =
             format!("the command class {} is not permitted by any role of this session", operation.class.word());
         let shown = statement_of(operation);
@@ -277,7 +409,7 @@ impl Rules {
             Class::LocalInfile => "permission denied: reading files of the client is not permitted",
         };
         let hint = "ask for a role whose db_commands hold this class";
-        Answer::Refuse { kind: RefusalKind::Denied, message, detail, hint }
+        Answer::Refuse { kind: RefusalKind::Denied, message: message.into(), detail, hint }
     }
 
     fn is_recorded(&self, operation: &Operation<'_>, query_type: &str) -> bool {
@@ -290,8 +422,8 @@ impl Rules {
 }
 
 /// The refusal of a statement that the audit cannot take.
-pub fn unrecorded(core: &Core) -> Refusal<'static> {
-    core.counters.statements_refused.fetch_add(1, Relaxed);
+pub fn unrecorded(core: &Core, served: Served) -> Refusal<'static> {
+    core.counters.of(served).statements_refused.fetch_add(1, Relaxed);
     Refusal {
         kind: RefusalKind::AuditUnavailable,
         message: "the audit log cannot take this statement",

@@ -42,7 +42,7 @@ impl Session<Accepted> {
         if aws_lc_rs::rand::fill(&mut seed).is_err() {
             return Err(self.closed(End::Error));
         }
-        let mut opening = P::opening(&[], seed);
+        let mut opening = P::opening(&self.core.plane.learned.all::<P>(), seed);
         if self.listener.plain.is_some() {
             opening.offer_no_tls();
         }
@@ -123,7 +123,7 @@ impl Session<Accepted> {
     }
 
     async fn shake_hands(mut self) -> Result<Self, Box<Ended>> {
-        let tls = match Tls::server(self.core.plane.tls.load_full()) {
+        let tls = match Tls::server(self.core.plane.tls.load().of(self.listener.served).clone()) {
             Ok(tls) => tls,
             Err(error) => return Err(self.failed(&LinkError::Tls(error))),
         };
@@ -145,7 +145,7 @@ impl Session<Accepted> {
 
     fn violated(self, rule: &'static str) -> Box<Ended> {
         self.count_reject(Reject::Protocol);
-        self.core.counters.violations_client.fetch_add(1, Relaxed);
+        self.traffic().violations_client.fetch_add(1, Relaxed);
         let payload = &self.client.plain.filled()[..self.client.plain.len().min(64)];
         let event = Event::Malformed { side: "client", rule, payload };
         let stamp = Stamp { session: None, ei: 0, time_us: unix_us() };
@@ -156,7 +156,7 @@ impl Session<Accepted> {
 
     fn record_failure(&self, error: &str) {
         let addr = self.peer.to_string();
-        let event = Event::AuthFailed { addr: &addr, protocol: self.listener.protocol, error };
+        let event = Event::AuthFailed { addr: &addr, protocol: self.listener.served.word(), error };
         let stamp = Stamp { session: None, ei: 0, time_us: unix_us() };
         // As above.
         let _ = self.core.audit.borrow_mut().record(stamp, &event);

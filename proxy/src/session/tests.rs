@@ -29,12 +29,12 @@ use super::pump::Pump;
 use super::rule::Rules;
 use super::trail::Trail;
 use crate::config::KeyExchange;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Served};
 use crate::net::driver::{self, Driver, RingMode, RingSize};
 use crate::net::stream::{Address, Stream};
 use crate::net::{allocations, doorbell};
-use crate::plane::Plane;
-use crate::settings::{ParameterDetail, QueryText, Settings};
+use crate::plane::{ListenerTls, Plane};
+use crate::settings::{ArgumentDetail, ParameterDetail, QueryText, Settings};
 use crate::tls;
 use crate::worker::{About, Control, Core};
 
@@ -83,7 +83,9 @@ impl World {
         .expect("an authority");
         let identity = authority.listener_certificate(&["localhost".into()]).expect("a certificate");
         let tls = tls::config::server(identity, &authority.trust(CaKind::User), None, false, &[KeyExchange::X25519])
+            .map(Arc::new)
             .expect("TLS");
+        let tls = ListenerTls { postgres: tls.clone(), redis: tls };
         let (inbox, _) = mpsc::channel();
         let (jobs, _) = mpsc::channel();
         let plane = Plane::new(settings, authority, tls, vec![(inbox, bell)], jobs);
@@ -118,6 +120,7 @@ fn settings() -> Settings {
         handshake_timeout: Duration::from_secs(10),
         write_stall_timeout: Duration::from_secs(60),
         postgres_frame_bytes_max: 1 << 30,
+        redis_frame_bytes_max: 512 << 20,
         pre_auth_max: 100,
         login_rate_per_second: 0,
         login_burst: 1,
@@ -126,6 +129,7 @@ fn settings() -> Settings {
         query_text: QueryText::Full,
         query_text_bytes_max: 64 << 10,
         parameters: ParameterDetail::Full,
+        arguments: ArgumentDetail::Keys,
     }
 }
 
@@ -169,6 +173,7 @@ fn pump<M: Machine>(core: &Rc<Core>, machine: M, client: Link, backend: Link) ->
     let trail = Trail::new("postgres", "test".into());
     let key = SessionKey { pid: 7, secret: [1; 32] };
     let about = About {
+        served: Served::Postgres,
         identity: Rc::new(super::identify::tests_identity()),
         service: "db".into(),
         db_user: "app".into(),
@@ -254,7 +259,7 @@ fn a_pumped_frame_copies_nothing_and_allocates_nothing() {
                 let now = (
                     allocations::count(),
                     core.counters.copied_bytes.load(Relaxed),
-                    core.counters.statements.load(Relaxed),
+                    core.counters.of(Served::Postgres).statements.load(Relaxed),
                 );
                 match (measured.load(Relaxed), window) {
                     (true, None) => window = Some(now),
@@ -458,7 +463,7 @@ fn random_cuts_change_nothing() {
             let end = pump.run().await;
             peers.join().expect("peers");
             assert!(matches!(end, End::Client | End::Server), "{end:?}");
-            assert_eq!(core.counters.statements.load(Relaxed), 200);
+            assert_eq!(core.counters.of(Served::Postgres).statements.load(Relaxed), 200);
         });
     }
 }

@@ -6,6 +6,7 @@ use ringgate_audit::event::{Event, SessionFacts, SessionSlot, Stamp};
 use ringgate_audit::{Position, Refused};
 use uuid::Uuid;
 
+use crate::metrics::Served;
 use crate::worker::{Core, unix_us};
 
 /// The audit side of one session. Borrowed at every step, skipped at none.
@@ -14,6 +15,8 @@ pub struct Trail {
     pub sid: Uuid,
     /// When the connection was accepted, microseconds since 1970.
     pub start_us: u64,
+    /// The protocol, for its figures.
+    pub served: Served,
     /// Statements forwarded.
     pub statements: u64,
     /// Bytes from the client.
@@ -64,6 +67,7 @@ impl Trail {
         Trail {
             sid: Uuid::now_v7(),
             start_us: unix_us(),
+            served: Served::named(protocol),
             statements: 0,
             bytes_in: 0,
             bytes_out: 0,
@@ -71,6 +75,15 @@ impl Trail {
             slot: None,
             next_ei: 0,
             started: false,
+        }
+    }
+
+    /// The session goes on as another database user: what is recorded from now on says so.
+    pub fn acts_as(&mut self, core: &Core, db_user: &str) {
+        self.facts.db_user = db_user.to_owned();
+        // The facts of a slot are fixed; the next record opens another one.
+        if let Some(slot) = self.slot.take() {
+            core.audit.borrow_mut().close_session(slot);
         }
     }
 
@@ -137,8 +150,8 @@ impl Trail {
         if let Some(slot) = self.slot.take() {
             core.audit.borrow_mut().close_session(slot);
         }
-        core.counters.client_in.fetch_add(self.bytes_in, Relaxed);
-        core.counters.client_out.fetch_add(self.bytes_out, Relaxed);
+        core.counters.of(self.served).client_in.fetch_add(self.bytes_in, Relaxed);
+        core.counters.of(self.served).client_out.fetch_add(self.bytes_out, Relaxed);
     }
 
     fn slot(&mut self, core: &Core) -> Result<SessionSlot, Refused> {

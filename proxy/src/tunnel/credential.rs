@@ -51,7 +51,7 @@ impl ResolvesClientCert for Current {
     }
 }
 
-/// The TLS configuration: our CA alone is trusted, ALPN says `postgresql`.
+/// The TLS configuration: our CA alone is trusted, ALPN is the protocol's own.
 pub(super) fn client(options: &TunnelOptions) -> Result<Client, TunnelError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
@@ -64,7 +64,7 @@ pub(super) fn client(options: &TunnelOptions) -> Result<Client, TunnelError> {
         .map_err(|e| TunnelError::Credential(e.to_string()))?
         .with_root_certificates(roots)
         .with_client_cert_resolver(current.clone());
-    config.alpn_protocols = vec![b"postgresql".to_vec()];
+    config.alpn_protocols = options.speech.alpn();
     // A resumed session would keep the identity of the certificate it began with.
     config.resumption = rustls::client::Resumption::disabled();
     let server_name = ServerName::try_from(options.server_name.clone())

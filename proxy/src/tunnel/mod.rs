@@ -5,6 +5,8 @@
 //!              ── startup ───────> connection ──┤
 //!              ── CancelRequest ─> connection ──┘  (of its own, closed after the request)
 //! ```
+//! A Redis client says nothing about encryption: its bytes are carried from the first one on.
+//!
 //! A developer's tool: two threads per connection. The key stays in memory. Certificates are exchanged before they
 //! expire; connections that are open keep the one they began with.
 
@@ -33,6 +35,8 @@ const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct TunnelOptions {
     /// The plain side.
     pub(crate) listen: Listen,
+    /// What its clients speak.
+    pub(crate) speech: Speech,
     /// The gateway.
     pub(crate) gateway: SocketAddr,
     /// The name its certificate is checked against.
@@ -43,6 +47,45 @@ pub(crate) struct TunnelOptions {
     pub(crate) credential: Credential,
     /// Gets the next certificate; called from a thread of its own.
     pub(crate) renew: Renew,
+}
+
+/// How a client begins, and how it is told that there is no gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// Asks for encryption first, and sends cancel requests on connections of their own.
+    Postgres,
+    /// Begins with a command.
+    Redis,
+}
+
+impl Speech {
+    /// The ALPN names offered to the gateway.
+    fn alpn(self) -> Vec<Vec<u8>> {
+        match self {
+            Speech::Postgres => vec![b"postgresql".to_vec()],
+            Speech::Redis => Vec::new(),
+        }
+    }
+
+    /// What the client came for.
+    fn first(self, client: &mut Client) -> io::Result<startup::First> {
+        match self {
+            Speech::Postgres => startup::read(client),
+            Speech::Redis => Ok(startup::First::Startup(Vec::new())),
+        }
+    }
+
+    /// Tells the client, in its own words, why it is not served.
+    fn refuse(self, client: &mut Client, why: &str) -> io::Result<()> {
+        match self {
+            Speech::Postgres => startup::refuse(client, why),
+            Speech::Redis => {
+                // A line break would end the error early.
+                let why = why.replace(['\r', '\n'], " ");
+                io::Write::write_all(client, format!("-ERR ringgate: {why}\r\n").as_bytes())
+            }
+        }
+    }
 }
 
 /// Why the tunnel is not there.
@@ -64,7 +107,12 @@ pub(crate) enum TunnelError {
 /// Serves until the process ends. `ready` learns the real address.
 pub(crate) fn run(options: TunnelOptions, ready: impl FnOnce(&Listen)) -> Result<(), TunnelError> {
     let tls = credential::client(&options)?;
-    let gateway = Arc::new(Gateway { address: options.gateway, server_name: tls.server_name, config: tls.config });
+    let gateway = Arc::new(Gateway {
+        address: options.gateway,
+        server_name: tls.server_name,
+        config: tls.config,
+        speech: options.speech,
+    });
     let (listener, bound) = Listener::bind(&options.listen)?;
     credential::keep_fresh(options.credential, tls.current, options.renew);
     ready(&bound);
@@ -109,6 +157,7 @@ pub(super) struct Gateway {
     address: SocketAddr,
     server_name: rustls::pki_types::ServerName<'static>,
     config: Arc<rustls::ClientConfig>,
+    speech: Speech,
 }
 
 impl Gateway {
@@ -129,7 +178,7 @@ impl Gateway {
 
 fn serve(mut client: Client, gateway: &Gateway) -> io::Result<()> {
     client.set_read_timeout(Some(STARTUP_TIMEOUT))?;
-    let first = startup::read(&mut client)?;
+    let first = gateway.speech.first(&mut client)?;
     client.set_read_timeout(None)?;
     let connected = gateway.connect();
     match (first, connected) {
@@ -144,7 +193,8 @@ fn serve(mut client: Client, gateway: &Gateway) -> io::Result<()> {
             io::copy(&mut socket, &mut io::sink()).map(drop)
         }
         (startup::First::Startup(_), Err(e)) => {
-            startup::refuse(&mut client, &format!("the gateway at {} cannot be reached: {e}", gateway.address))?;
+            let why = format!("the gateway at {} cannot be reached: {e}", gateway.address);
+            gateway.speech.refuse(&mut client, &why)?;
             Err(e)
         }
         (startup::First::Startup(message), Ok((socket, tls))) => link::carry(client, socket, tls, &message),

@@ -64,9 +64,14 @@ fn gateway(config: Arc<ServerConfig>, each: impl Fn(Tls) + Send + 'static) -> So
 }
 
 fn tunnel(authority: &Authority, gateway: SocketAddr, listen: Listen) -> Listen {
+    tunnel_for(Speech::Postgres, authority, gateway, listen)
+}
+
+fn tunnel_for(speech: Speech, authority: &Authority, gateway: SocketAddr, listen: Listen) -> Listen {
     let (tell, told) = mpsc::channel();
     let options = TunnelOptions {
         listen,
+        speech,
         gateway,
         server_name: "localhost".to_owned(),
         ca_pem: authority.0.pem(),
@@ -152,6 +157,37 @@ fn a_cancel_request_travels_on_a_connection_of_its_own() {
     client.write_all(&cancel).unwrap();
     assert_eq!(told.recv().unwrap(), cancel);
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_redis_client_is_carried_from_its_first_byte() {
+    let authority = Authority::new();
+    let (tell, told) = mpsc::channel();
+    let address = gateway(authority.server(), move |mut tls| {
+        let mut command = [0; 14];
+        tls.read_exact(&mut command).unwrap();
+        tls.write_all(b"+PONG\r\n").unwrap();
+        tls.conn.send_close_notify();
+        tls.flush().unwrap();
+        tell.send((command, tls.conn.alpn_protocol().map(<[u8]>::to_vec))).unwrap();
+    });
+    let mut client = connect(&tunnel_for(Speech::Redis, &authority, address, loopback()));
+    client.write_all(b"*1\r\n$4\r\nPING\r\n").unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"+PONG\r\n");
+    assert_eq!(told.recv().unwrap(), (*b"*1\r\n$4\r\nPING\r\n", None));
+}
+
+#[test]
+fn a_redis_client_is_told_in_its_own_words_that_there_is_no_gateway() {
+    let authority = Authority::new();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut client = connect(&tunnel_for(Speech::Redis, &authority, nobody, loopback()));
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("-ERR ringgate: the gateway at 127.0.0.1"), "{answer}");
+    assert!(answer.ends_with("\r\n") && answer.matches('\n').count() == 1, "{answer}");
 }
 
 #[test]

@@ -1,7 +1,12 @@
-//! What a client needs to connect, in every form `db config` offers (user-experience 9).
+//! What a client needs to connect, in every form `db config` offers (user-experience 9). `postgres` and `redis` know
+//! the forms of their clients.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
+mod postgres;
+mod redis;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -10,12 +15,13 @@ use super::context::time;
 use super::failure::{Exit, Failure};
 use super::output::{self, Format, escape, shell_word};
 use super::uri::encode;
+use crate::config::Listen;
 
 /// One stored login to a database.
 #[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) name: String,
-    pub(crate) protocol: String,
+    pub(crate) protocol: Protocol,
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) user: String,
@@ -28,76 +34,84 @@ pub(crate) struct Facts {
     pub(crate) not_after_unix: i64,
 }
 
+/// The protocols whose clients we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Postgres,
+    Redis,
+}
+
+impl Protocol {
+    /// The protocol of a route.
+    pub(crate) fn named(word: &str) -> Result<Protocol, Failure> {
+        [Protocol::Postgres, Protocol::Redis]
+            .into_iter()
+            .find(|protocol| protocol.word() == word)
+            .ok_or_else(|| Failure::new(Exit::Failed, format!("protocol {word} is not served by this version")))
+    }
+
+    /// Its word in configurations and routes.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Protocol::Postgres => "postgres",
+            Protocol::Redis => "redis",
+        }
+    }
+
+    /// The port its clients take when none is given.
+    pub(crate) const fn port(self) -> u16 {
+        match self {
+            Protocol::Postgres => 5432,
+            Protocol::Redis => 6379,
+        }
+    }
+
+    /// The native client, and the package that has it.
+    pub(crate) const fn client(self) -> (&'static str, &'static str) {
+        match self {
+            Protocol::Postgres => ("psql", "postgresql-client"),
+            Protocol::Redis => ("redis-cli", "redis-tools"),
+        }
+    }
+
+    /// The URI of a plain listener of the tunnel.
+    pub(crate) fn plain_uri(self, bound: &Listen, user: &str, database: &str) -> String {
+        match self {
+            Protocol::Postgres => postgres::plain_uri(bound, user, database),
+            Protocol::Redis => redis::plain_uri(bound, database),
+        }
+    }
+}
+
 impl Facts {
-    /// libpq's variables, in the order of its manual.
+    /// The variables of the native client, in the order of its manual.
     pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
-        let path = |p: &PathBuf| p.display().to_string();
-        vec![
-            ("PGHOST", self.host.clone()),
-            ("PGPORT", self.port.to_string()),
-            ("PGUSER", self.user.clone()),
-            ("PGDATABASE", self.database.clone()),
-            ("PGSSLMODE", "verify-full".to_owned()),
-            ("PGSSLROOTCERT", path(&self.ca)),
-            ("PGSSLCERT", path(&self.cert)),
-            ("PGSSLKEY", path(&self.key)),
-        ]
+        match self.protocol {
+            Protocol::Postgres => postgres::variables(self),
+            Protocol::Redis => redis::variables(self),
+        }
     }
 
     pub(crate) fn uri(&self) -> String {
-        let path = |p: &PathBuf| encode(&p.display().to_string()).to_string();
-        format!(
-            "postgresql://{}@{}:{}/{}?sslmode=verify-full&sslrootcert={}&sslcert={}&sslkey={}",
-            component(&self.user),
-            self.host,
-            self.port,
-            component(&self.database),
-            path(&self.ca),
-            path(&self.cert),
-            path(&self.key)
-        )
-    }
-
-    fn jdbc(&self) -> String {
-        let path = |p: &PathBuf| encode(&p.display().to_string()).to_string();
-        format!(
-            "jdbc:postgresql://{}:{}/{}?user={}&sslmode=verify-full&sslrootcert={}&sslcert={}&sslkey={}",
-            self.host,
-            self.port,
-            component(&self.database),
-            component(&self.user),
-            path(&self.ca),
-            path(&self.cert),
-            path(&self.pk8)
-        )
-    }
-
-    fn command(&self) -> String {
-        let path = |p: &PathBuf| quoted(&p.display().to_string());
-        let conninfo = format!(
-            "host={} port={} user={} dbname={} sslmode=verify-full sslrootcert={} sslcert={} sslkey={}",
-            quoted(&self.host),
-            self.port,
-            quoted(&self.user),
-            quoted(&self.database),
-            path(&self.ca),
-            path(&self.cert),
-            path(&self.key)
-        );
-        format!("psql {}", shell_word(&conninfo))
-    }
-
-    fn service(&self) -> String {
-        let mut section = format!("[{}]\n", self.name);
-        for (variable, value) in self.variables() {
-            let key = match variable {
-                "PGDATABASE" => "dbname".to_owned(),
-                other => other.trim_start_matches("PG").to_lowercase(),
-            };
-            // Writing to a String cannot fail.
-            let _ = writeln!(section, "{key}={}", value.replace(['\n', '\r'], " "));
+        match self.protocol {
+            Protocol::Postgres => postgres::uri(self),
+            Protocol::Redis => redis::uri(self),
         }
-        section
+    }
+
+    fn command_line(&self) -> String {
+        match self.protocol {
+            Protocol::Postgres => postgres::command_line(self),
+            Protocol::Redis => redis::command_line(self),
+        }
+    }
+
+    /// The native client, ready to be started with `arguments` of the user's behind ours.
+    pub(crate) fn client(&self, arguments: &[OsString]) -> Command {
+        match self.protocol {
+            Protocol::Postgres => postgres::client(self, arguments),
+            Protocol::Redis => redis::client(self, arguments),
+        }
     }
 
     pub(crate) fn exports(&self) -> String {
@@ -107,7 +121,7 @@ impl Facts {
     pub(crate) fn json(&self) -> Value {
         json!({
             "name": self.name,
-            "protocol": self.protocol,
+            "protocol": self.protocol.word(),
             "host": self.host,
             "port": self.port,
             "user": self.user,
@@ -122,15 +136,14 @@ impl Facts {
     }
 
     fn text(&self) -> String {
-        let path = |p: &PathBuf| p.display().to_string();
         [
             ("host", self.host.clone()),
             ("port", self.port.to_string()),
             ("user", self.user.clone()),
             ("database", self.database.clone()),
-            ("ca", path(&self.ca)),
-            ("cert", path(&self.cert)),
-            ("key", path(&self.key)),
+            ("ca", shown(&self.ca)),
+            ("cert", shown(&self.cert)),
+            ("key", shown(&self.key)),
             ("expires", time(self.not_after_unix)),
         ]
         .iter()
@@ -139,23 +152,38 @@ impl Facts {
     }
 
     pub(crate) fn print(&self, format: ConnectionFormat) -> Result<(), Failure> {
-        if self.protocol != "postgres" {
-            return Err(Failure::new(
-                Exit::Failed,
-                format!("protocol {} is not served by this version", self.protocol),
-            ));
-        }
+        let of_postgres = |word: &str| match self.protocol {
+            Protocol::Postgres => Ok(()),
+            other => Err(Failure::new(Exit::Usage, format!("the format {word} is one of postgres"))
+                .why(format!("{} is a database of protocol {}", self.name, other.word()))
+                .attempt(format!("ringgate db config {} --format uri", self.name))),
+        };
         match format {
             ConnectionFormat::Text => output::write(&self.text()),
-            ConnectionFormat::Cmd => output::write(&(self.command() + "\n")),
+            ConnectionFormat::Cmd => output::write(&(self.command_line() + "\n")),
             ConnectionFormat::Uri => output::write(&(self.uri() + "\n")),
             ConnectionFormat::Env => output::write(&self.exports()),
-            ConnectionFormat::Pgservice => output::write(&self.service()),
-            ConnectionFormat::Jdbc => output::write(&(self.jdbc() + "\n")),
+            ConnectionFormat::Pgservice => {
+                of_postgres("pgservice")?;
+                output::write(&postgres::service(self))
+            }
+            ConnectionFormat::Jdbc => {
+                of_postgres("jdbc")?;
+                output::write(&(postgres::jdbc(self) + "\n"))
+            }
             ConnectionFormat::Json => output::value(Format::Json, String::new, &self.json()),
             ConnectionFormat::Yaml => output::value(Format::Yaml, String::new, &self.json()),
         }
     }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// A path as a value in a URI.
+fn escaped(path: &Path) -> String {
+    encode(&shown(path)).to_string()
 }
 
 /// A part of a URI where `/` must not stand for itself.
@@ -163,25 +191,17 @@ fn component(text: &str) -> String {
     encode(text).to_string().replace('/', "%2F")
 }
 
-/// A value of a libpq connection string.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn facts() -> Facts {
+    /// A login whose names hold what is awkward to quote.
+    pub(super) fn facts(protocol: Protocol) -> Facts {
         Facts {
             name: "orders".into(),
-            protocol: "postgres".into(),
+            protocol,
             host: "localhost".into(),
-            port: 5432,
+            port: protocol.port(),
             user: "o'neil@x".into(),
             database: "my db/1".into(),
             ca: "/h/ca.pem".into(),
@@ -193,29 +213,25 @@ mod tests {
     }
 
     #[test]
-    fn names_with_odd_characters_survive_every_form() {
-        let facts = facts();
-        assert_eq!(
-            facts.uri(),
-            "postgresql://o%27neil%40x@localhost:5432/my%20db%2F1?sslmode=verify-full&sslrootcert=/h/ca.pem\
-             &sslcert=/h/orders.crt&sslkey=/h/a%20b.key"
-        );
-        assert_eq!(
-            facts.command(),
-            "psql 'host=localhost port=5432 user='\\''o\\'\\''neil@x'\\'' dbname='\\''my db/1'\\'' sslmode=verify-full \
-             sslrootcert=/h/ca.pem sslcert=/h/orders.crt sslkey='\\''/h/a b.key'\\'''"
-        );
-        assert!(facts.exports().contains("export PGUSER='o'\\''neil@x'\n"));
-        assert!(facts.service().starts_with("[orders]\nhost=localhost\nport=5432\n"));
-        assert!(facts.jdbc().contains("sslkey=/h/orders.pk8"));
+    fn json_has_the_fields_scripts_rely_on() {
+        for protocol in [Protocol::Postgres, Protocol::Redis] {
+            let json = facts(protocol).json();
+            for field in ["protocol", "host", "port", "user", "database", "ca", "cert", "key", "expires", "uri"] {
+                assert!(!json[field].is_null(), "{field}");
+            }
+            assert_eq!(json["expires"], "1970-01-01T00:00:00Z");
+        }
     }
 
     #[test]
-    fn json_has_the_fields_scripts_rely_on() {
-        let json = facts().json();
-        for field in ["protocol", "host", "port", "user", "database", "ca", "cert", "key", "expires", "uri"] {
-            assert!(!json[field].is_null(), "{field}");
-        }
-        assert_eq!(json["expires"], "1970-01-01T00:00:00Z");
+    fn a_format_of_another_protocol_is_a_wrong_use() {
+        let failure = facts(Protocol::Redis).print(ConnectionFormat::Jdbc).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+    }
+
+    #[test]
+    fn a_protocol_that_is_not_served_is_named() {
+        assert_eq!(Protocol::named("redis").unwrap(), Protocol::Redis);
+        assert!(Protocol::named("oracle").unwrap_err().render().contains("oracle"));
     }
 }

@@ -28,14 +28,15 @@ use super::context::{Context, time};
 use super::failure::{Exit, Failure, file};
 use super::output;
 use super::{login, serve};
-use crate::config::{Config, PostgresListener, parse_listen};
+use crate::config::{Config, PostgresListener, RedisListener, parse_listen};
 use crate::profile::{Gateway, Profile, private_dir, replace};
 use crate::server::ReadyInfo;
 use register::Registration;
 
-/// Ports taken when nothing else is asked for.
-const POSTGRES_PORT: u16 = 5432;
-const DIAG_PORT: u16 = 3000;
+/// Names of the listeners, and the ports taken when nothing else is asked for.
+const POSTGRES: (&str, u16) = ("postgres", 5432);
+const REDIS: (&str, u16) = ("redis", 6379);
+const DIAG: (&str, u16) = ("diag", 3000);
 
 pub(super) fn run(context: &Context, arguments: Quickstart) -> Result<i32, Failure> {
     let listeners = listeners(&arguments.listeners)?;
@@ -183,10 +184,24 @@ fn next_command(data_dir: &Path, registrations: &[Registration]) -> String {
     match registrations.first() {
         None => format!("next     ringgate --home {home} db ls"),
         Some(first) => {
-            let user = first.target.user.as_deref().unwrap_or("USER");
-            let database = first.target.database.as_deref().unwrap_or(user);
-            let (user, database) = (output::shell_word(user), output::shell_word(database));
-            format!("next     ringgate --home {home} db connect {} --db-user {user} --db-name {database}", first.name)
+            let target = &first.target;
+            let mut command = format!("next     ringgate --home {home} db connect {}", first.name);
+            let mut flag = |name: &str, value: &str| {
+                command.push_str(&format!(" {name} {}", output::shell_word(value)));
+            };
+            match target.protocol {
+                // User and number have their defaults in every part of the way.
+                "redis" => {
+                    target.user.iter().for_each(|user| flag("--db-user", user));
+                    target.database.iter().for_each(|database| flag("--db-name", database));
+                }
+                _ => {
+                    let user = target.user.as_deref().unwrap_or("USER");
+                    flag("--db-user", user);
+                    flag("--db-name", target.database.as_deref().unwrap_or(user));
+                }
+            }
+            command
         }
     }
 }
@@ -199,8 +214,8 @@ fn listeners(arguments: &[String]) -> Result<BTreeMap<String, SocketAddr>, Failu
         let (name, address) = argument
             .split_once('=')
             .ok_or_else(|| wrong("it is not NAME=ADDR".to_owned()).attempt("--listen postgres=127.0.0.1:6432"))?;
-        if !["postgres", "diag"].contains(&name) {
-            return Err(wrong(format!("`{name}` is not one of postgres, diag")));
+        if ![POSTGRES.0, REDIS.0, DIAG.0].contains(&name) {
+            return Err(wrong(format!("`{name}` is not one of postgres, redis, diag")));
         }
         let address = match parse_listen(address).map_err(wrong)? {
             crate::config::Listen::Tcp(address) => address,
@@ -219,18 +234,24 @@ fn listeners(arguments: &[String]) -> Result<BTreeMap<String, SocketAddr>, Failu
 
 /// Lays `--listen` over the configuration; a port of the configuration that is taken gives way to a free one.
 fn take_addresses(context: &Context, config: &mut Config, asked: &BTreeMap<String, SocketAddr>) -> Result<(), Failure> {
-    let postgres = config.listeners.postgres.as_ref();
-    let written = postgres.map_or(SocketAddr::from((Ipv4Addr::LOCALHOST, POSTGRES_PORT)), |p| p.addr);
-    if !written.ip().is_loopback() {
-        return Err(Failure::new(Exit::Refused, format!("the configuration listens on {written}"))
-            .why("quickstart serves on loopback only")
-            .attempt("ringgate server -c DATA_DIR/ringgate.yaml"));
-    }
-    let cleartext_cancel = postgres.is_none_or(|p| p.cleartext_cancel);
-    let addr = asked.get("postgres").copied().unwrap_or_else(|| free(context, "postgres", written));
-    config.listeners.postgres = Some(PostgresListener { addr, cleartext_cancel });
-    let written = config.listeners.diag.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, DIAG_PORT)));
-    config.listeners.diag = Some(asked.get("diag").copied().unwrap_or_else(|| free(context, "diag", written)));
+    let take = |(name, port): (&str, u16), written: Option<SocketAddr>| {
+        let written = written.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        if !written.ip().is_loopback() {
+            return Err(Failure::new(Exit::Refused, format!("the configuration listens on {written}"))
+                .why("quickstart serves on loopback only")
+                .attempt("ringgate server -c DATA_DIR/ringgate.yaml"));
+        }
+        Ok(asked.get(name).copied().unwrap_or_else(|| free(context, name, written)))
+    };
+    let listeners = &mut config.listeners;
+    // Another process may take a port between our look and the server's.
+    listeners.movable = [POSTGRES.0, REDIS.0].into_iter().filter(|name| !asked.contains_key(*name)).collect();
+    let addr = take(POSTGRES, listeners.postgres.as_ref().map(|p| p.addr))?;
+    let cleartext_cancel = listeners.postgres.as_ref().is_none_or(|p| p.cleartext_cancel);
+    listeners.postgres = Some(PostgresListener { addr, cleartext_cancel });
+    let addr = take(REDIS, listeners.redis.as_ref().map(|r| r.addr))?;
+    listeners.redis = Some(RedisListener { addr, ..listeners.redis.clone().unwrap_or_default() });
+    listeners.diag = Some(take(DIAG, listeners.diag)?);
     Ok(())
 }
 
@@ -277,7 +298,9 @@ mod tests {
     #[test]
     fn listeners_are_on_loopback_and_named_once() {
         let parse = |list: &[&str]| listeners(&list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
-        assert_eq!(parse(&["postgres=127.0.0.1:7"]).unwrap()["postgres"], "127.0.0.1:7".parse().unwrap());
+        for name in ["postgres", "redis", "diag"] {
+            assert_eq!(parse(&[&format!("{name}=127.0.0.1:7")]).unwrap()[name], "127.0.0.1:7".parse().unwrap());
+        }
         for wrong in [
             &["postgres"][..],
             &["postgres=0.0.0.0:7"],
@@ -287,6 +310,15 @@ mod tests {
         ] {
             assert_eq!(parse(wrong).unwrap_err().exit, Exit::Usage, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn the_next_command_says_what_the_uri_said_and_no_more() {
+        let next = |argument: &str| next_command(Path::new("./gw"), &register::parse(&[argument.to_owned()]).unwrap());
+        let start = "next     ringgate --home ./gw/home db connect";
+        assert_eq!(next("o=postgres://app@localhost/x"), format!("{start} o --db-user app --db-name x"));
+        assert_eq!(next("r=redis://:secret@localhost"), format!("{start} r"));
+        assert_eq!(next("r=redis://alice:s@localhost/3"), format!("{start} r --db-user alice --db-name 3"));
     }
 
     #[test]

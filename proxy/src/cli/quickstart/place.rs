@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 
-use super::{DIAG_PORT, POSTGRES_PORT};
+use super::{DIAG, POSTGRES, REDIS};
 use crate::cli::failure::{Exit, Failure, file};
 use crate::config::SOCKET_PATH_BYTES_MAX;
 use crate::profile::{private_dir, replace};
@@ -60,8 +60,9 @@ fn not_ours(dir: &Path, why: &str) -> Failure {
 }
 
 fn config_text(dir: &Path, socket: &Path, asked: &BTreeMap<String, SocketAddr>) -> String {
-    let addr = |name: &str, port| asked.get(name).copied().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let (postgres, diag) = (addr("postgres", POSTGRES_PORT), addr("diag", DIAG_PORT));
+    let addr =
+        |(name, port): (&str, u16)| asked.get(name).copied().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let (postgres, redis, diag) = (addr(POSTGRES), addr(REDIS), addr(DIAG));
     let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let cluster: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(63).collect();
     let cluster = if cluster.trim_matches('-').is_empty() { "ringgate".to_owned() } else { cluster };
@@ -77,6 +78,7 @@ fn config_text(dir: &Path, socket: &Path, asked: &BTreeMap<String, SocketAddr>) 
          runtime: {{ max_connections: 8192 }}  # two descriptors each, more than many machines allow by default\n\
          listeners:\n\
          \x20 postgres: {{ addr: \"{postgres}\", cleartext_cancel: true }}\n\
+         \x20 redis:    {{ addr: \"{redis}\" }}\n\
          \x20 diag:     {{ addr: \"{diag}\" }}\n\
          \x20 admin:    {{ unix: {socket} }}\n\
          log: {{ format: text, level: warn }}\n"

@@ -64,7 +64,9 @@ pub(super) fn document(registration: &Registration, secrets: &Path) -> Result<St
     if let Some(password) = &target.password {
         let path = secrets.join(format!("{name}.password"));
         replace(&path, password.expose_secret().as_bytes()).map_err(|e| file("write", &path, &e))?;
-        let user = target.user.as_deref().unwrap_or("*");
+        // `AUTH` with a password alone is about the user `default`.
+        let everybody = if target.protocol == "redis" { "default" } else { "*" };
+        let user = target.user.as_deref().unwrap_or(everybody);
         auth.insert("secrets".to_owned(), json!({ user: format!("file://{}", path.display()) }));
     }
     let mut tls = Map::new();
@@ -73,12 +75,15 @@ pub(super) fn document(registration: &Registration, secrets: &Path) -> Result<St
         let path = std::path::absolute(ca).map_err(|e| file("find", Path::new(ca), &e))?;
         tls.insert("ca_cert_file".to_owned(), json!(path));
     }
-    let document = json!({
-        "kind": "db",
-        "version": "v3",
-        "metadata": { "name": name },
-        "spec": { "protocol": "postgres", "uri": target.address, "tls": tls, "auth": auth },
-    });
+    let mut spec = Map::new();
+    spec.insert("protocol".to_owned(), json!(target.protocol));
+    spec.insert("uri".to_owned(), json!(target.address));
+    if target.is_cluster {
+        spec.insert("mode".to_owned(), json!("cluster"));
+    }
+    spec.insert("tls".to_owned(), json!(tls));
+    spec.insert("auth".to_owned(), json!(auth));
+    let document = json!({ "kind": "db", "version": "v3", "metadata": { "name": name }, "spec": spec });
     Ok(document.to_string())
 }
 
@@ -106,6 +111,18 @@ mod tests {
     }
 
     #[test]
+    fn a_redis_password_without_a_user_is_that_of_the_default_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let registration = one("r=redis://:hunter2@127.0.0.1:6379?mode=cluster").unwrap();
+        let document = document(&registration, dir.path()).unwrap();
+        assert!(!document.contains("hunter2"), "{document}");
+        assert!(document.contains(r#""secrets":{"default":"file://"#), "{document}");
+        assert!(document.contains(r#""mode":"cluster""#), "{document}");
+        assert_eq!(std::fs::read_to_string(dir.path().join("r.password")).unwrap(), "hunter2");
+        assert!(ringgate_policy::Document::parse_all(&document).is_ok());
+    }
+
+    #[test]
     fn a_uri_may_come_from_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("uri");
@@ -121,6 +138,7 @@ mod tests {
             "a b=postgres://u:hunter2@h",
             "a=mysql://u:hunter2@h",
             "ca=postgres://u:hunter2@h",
+            "r=redis://hunter2@h",
         ] {
             let failure = one(argument).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage);

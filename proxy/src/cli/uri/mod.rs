@@ -1,4 +1,8 @@
-//! `--db NAME=URI` of `quickstart`: a PostgreSQL connection URI taken apart.
+//! `--db NAME=URI` of `quickstart`: the connection URI of a database taken apart. `postgres` and `redis` know what
+//! the URIs of their clients may say; here is what all have in common.
+
+mod postgres;
+mod redis;
 
 use std::fmt;
 
@@ -7,24 +11,28 @@ use secrecy::SecretString;
 /// A database to register. `Debug` does not show the password.
 #[derive(Debug)]
 pub(crate) struct Target {
-    /// `host:port` or `unix:///dir/.s.PGSQL.port`.
+    /// `postgres` or `redis`.
+    pub(crate) protocol: &'static str,
+    /// `host:port` or `unix:///path`.
     pub(crate) address: String,
     /// User of the URI.
     pub(crate) user: Option<String>,
     /// Password of the URI.
     pub(crate) password: Option<SecretString>,
-    /// Database of the URI; the server's default is the user's name.
+    /// Database of the URI. PostgreSQL's default is the user's name, that of Redis is 0.
     pub(crate) database: Option<String>,
     /// `verify-full`, `verify-ca`, `insecure` or `off`.
     pub(crate) tls: &'static str,
     /// Certificate file that the server is verified with.
     pub(crate) ca_file: Option<String>,
+    /// The address is that of a node of a Redis Cluster.
+    pub(crate) is_cluster: bool,
 }
 
 /// What is wrong with a URI; never shows it, for it may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UriError {
-    #[error("it does not start with postgres:// or postgresql://")]
+    #[error("it does not start with postgres://, postgresql://, redis:// or rediss://")]
     Scheme,
     #[error("it names no host")]
     NoHost,
@@ -38,11 +46,29 @@ pub(crate) enum UriError {
     Control,
     #[error("sslmode is `{0}`, not one of disable, allow, prefer, require, verify-ca, verify-full")]
     SslMode(String),
+    #[error("{0} is `{1}`, not one of {2}")]
+    Word(&'static str, String, &'static str),
+    #[error("the database is not a number")]
+    Number,
+    #[error("one word before the @ may be a user or a password: write :PASSWORD@, USER:PASSWORD@ or USER:@")]
+    UserOrPassword,
+    #[error("rediss:// asks for TLS, and tls=off for none")]
+    TlsTwice,
     #[error("the parameter `{0}` is not understood")]
     Parameter(String),
 }
 
 impl Target {
+    /// Reads a URI. `localhost`, loopback addresses and Unix sockets need no TLS unless the URI asks for it.
+    pub(crate) fn parse(uri: &str) -> Result<Target, UriError> {
+        match uri.split_once("://") {
+            Some(("postgres" | "postgresql", rest)) => postgres::parse(rest),
+            Some(("redis", rest)) => redis::parse(rest, false),
+            Some(("rediss", rest)) => redis::parse(rest, true),
+            _ => Err(UriError::Scheme),
+        }
+    }
+
     /// How the gateway logs in to the database (user-experience 4.1).
     pub(crate) fn auth_method(&self) -> &'static str {
         match (&self.password, self.tls) {
@@ -51,82 +77,48 @@ impl Target {
             (None, _) => "mtls",
         }
     }
+}
 
-    /// Reads a URI. `localhost`, loopback addresses and Unix sockets need no TLS unless the URI asks for it.
-    pub(crate) fn parse(uri: &str) -> Result<Target, UriError> {
-        let rest = uri.strip_prefix("postgres://").or_else(|| uri.strip_prefix("postgresql://"));
-        let rest = rest.ok_or(UriError::Scheme)?;
+/// What stands in every URI: `[user[:password]@]host[:port][/path][?key=value&...]`.
+struct Parts {
+    user: Option<String>,
+    password: Option<String>,
+    /// The login part has a colon.
+    has_password: bool,
+    host: Option<String>,
+    port: Option<u16>,
+    path: Option<String>,
+    parameters: Vec<(String, String)>,
+}
+
+impl Parts {
+    fn read(rest: &str) -> Result<Parts, UriError> {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         // A password may hold an unescaped `@`; a host may not.
         let (login, place) = authority.rsplit_once('@').map_or((None, authority), |(l, p)| (Some(l), p));
-        let (user, password) = match login.map(|l| l.split_once(':').map_or((l, None), |(u, p)| (u, Some(p)))) {
-            Some((user, password)) => (some(decode(user)?), password.map(decode).transpose()?),
-            None => (None, None),
-        };
-        let mut parts =
-            Parts { host: None, port: None, user, password, database: some(decode(path)?), mode: None, ca: None };
-        place_of(place, &mut parts)?;
+        let login = login.map(|l| l.split_once(':').map_or((l, None), |(u, p)| (u, Some(p))));
+        let (user, password) = login.unwrap_or_default();
+        let (host, port) = place_of(place)?;
+        let mut parameters = Vec::new();
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            parameter(&decode(key)?, decode(value)?, &mut parts)?;
+            parameters.push((decode(key)?, decode(value)?));
         }
-        parts.finish()
+        Ok(Parts {
+            user: some(decode(user)?),
+            password: password.map(decode).transpose()?.and_then(some),
+            has_password: password.is_some(),
+            host,
+            port,
+            path: some(decode(path)?),
+            parameters,
+        })
     }
 }
 
-struct Parts {
-    host: Option<String>,
-    port: Option<u16>,
-    user: Option<String>,
-    password: Option<String>,
-    database: Option<String>,
-    mode: Option<String>,
-    ca: Option<String>,
-}
-
-impl Parts {
-    fn finish(self) -> Result<Target, UriError> {
-        let host = self.host.ok_or(UriError::NoHost)?;
-        let port = self.port.unwrap_or(5432);
-        if host.contains(',') {
-            return Err(UriError::SeveralHosts);
-        }
-        let unix = host.starts_with('/');
-        let near = unix
-            || host.eq_ignore_ascii_case("localhost")
-            || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        let tls = match self.mode.as_deref() {
-            _ if unix => "off",
-            None if near => "off",
-            None | Some("verify-full") => "verify-full",
-            Some("verify-ca") => "verify-ca",
-            Some("require") if self.ca.is_some() => "verify-ca",
-            Some("require") => "insecure",
-            Some("disable") => "off",
-            // The weaker modes fall back to plain text silently; we do not, except where plain is the default.
-            Some("allow" | "prefer") if near => "off",
-            Some("allow" | "prefer") => "verify-full",
-            Some(other) => return Err(UriError::SslMode(other.to_owned())),
-        };
-        let control =
-            |text: &Option<String>| text.as_ref().is_some_and(|t| t.chars().any(|c| matches!(c, '\0' | '\n' | '\r')));
-        if control(&self.user) || control(&self.password) || control(&self.database) {
-            return Err(UriError::Control);
-        }
-        let address = if unix {
-            format!("unix://{}/.s.PGSQL.{port}", host.trim_end_matches('/'))
-        } else if host.contains(':') && !host.starts_with('[') {
-            format!("[{host}]:{port}")
-        } else {
-            format!("{host}:{port}")
-        };
-        let password = self.password.filter(|p| !p.is_empty()).map(SecretString::from);
-        Ok(Target { address, user: self.user, password, database: self.database, tls, ca_file: self.ca })
-    }
-}
-
-fn place_of(place: &str, parts: &mut Parts) -> Result<(), UriError> {
+/// Host and port of the part behind the `@`.
+fn place_of(place: &str) -> Result<(Option<String>, Option<u16>), UriError> {
     if place.contains(',') {
         return Err(UriError::SeveralHosts);
     }
@@ -137,33 +129,29 @@ fn place_of(place: &str, parts: &mut Parts) -> Result<(), UriError> {
     } else {
         place.rsplit_once(':').map_or((place, None), |(h, p)| (h, Some(p)))
     };
-    parts.host = some(decode(host)?);
-    parts.port = port.filter(|p| !p.is_empty()).map(port_of).transpose()?;
-    Ok(())
+    Ok((some(decode(host)?), port.filter(|p| !p.is_empty()).map(port_of).transpose()?))
 }
 
-fn parameter(key: &str, value: String, parts: &mut Parts) -> Result<(), UriError> {
-    match key {
-        "host" | "hostaddr" => parts.host = some(value),
-        "port" => parts.port = Some(port_of(&value)?),
-        "user" => parts.user = some(value),
-        "password" => parts.password = some(value),
-        "dbname" => parts.database = some(value),
-        "sslmode" => parts.mode = Some(value),
-        "sslrootcert" if value != "system" => parts.ca = some(value),
-        // These say how a client talks, which is the client's own business at every connection.
-        "application_name"
-        | "fallback_application_name"
-        | "connect_timeout"
-        | "client_encoding"
-        | "options"
-        | "target_session_attrs"
-        | "gssencmode"
-        | "channel_binding"
-        | "keepalives" => {}
-        _ => return Err(UriError::Parameter(key.chars().filter(|c| !c.is_control()).take(40).collect())),
-    }
-    Ok(())
+/// Whether `host` is this machine, where plain text is not seen by others.
+fn is_near(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// `host:port`, with an IPv6 address in brackets.
+fn address(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Refuses what no user name and no password holds.
+fn check_text(texts: [&Option<String>; 3]) -> Result<(), UriError> {
+    let control = |text: &String| text.chars().any(|c| matches!(c, '\0' | '\n' | '\r'));
+    if texts.into_iter().flatten().any(control) { Err(UriError::Control) } else { Ok(()) }
+}
+
+/// The name of a parameter as far as it may be shown.
+fn unknown(key: &str) -> UriError {
+    UriError::Parameter(key.chars().filter(|c| !c.is_control()).take(40).collect())
 }
 
 fn port_of(text: &str) -> Result<u16, UriError> {
@@ -211,75 +199,30 @@ pub(crate) fn encode(text: &str) -> impl fmt::Display + '_ {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
     use super::*;
 
-    #[test]
-    fn uris_are_taken_apart() {
-        let table = [
-            ("postgres://app:s@127.0.0.1:5433/orders", "127.0.0.1:5433 app s orders off password"),
-            ("postgresql://db.example.com/x", "db.example.com:5432 - - x verify-full mtls"),
-            ("postgres://u@localhost", "localhost:5432 u - - off none"),
-            ("postgres://u:p%40%2F%25@db/x", "db:5432 u p@/% x verify-full password"),
-            ("postgres://u:a@b@db:1/x", "db:1 u a@b x verify-full password"),
-            ("postgres://u@[::1]:5/x", "[::1]:5 u - x off none"),
-            ("postgres://u@[2001:db8::1]/x", "[2001:db8::1]:5432 u - x verify-full mtls"),
-            (
-                "postgres:///x?host=/var/run/postgresql&user=u",
-                "unix:///var/run/postgresql/.s.PGSQL.5432 u - x off none",
-            ),
-            ("postgres://%2Ftmp/x", "unix:///tmp/.s.PGSQL.5432 - - x off none"),
-            ("postgres://u@db/x?sslmode=disable", "db:5432 u - x off none"),
-            ("postgres://u@db/x?sslmode=require", "db:5432 u - x insecure mtls"),
-            ("postgres://u@db/x?sslmode=require&sslrootcert=/ca", "db:5432 u - x verify-ca mtls"),
-            ("postgres://u@localhost/x?sslmode=verify-full", "localhost:5432 u - x verify-full mtls"),
-            ("postgres://u@db/x?sslmode=prefer", "db:5432 u - x verify-full mtls"),
-            ("postgres://db/x?user=u&password=p&port=9&dbname=y", "db:9 u p y verify-full password"),
-            ("postgres://u:@db/x", "db:5432 u - x verify-full mtls"),
-            ("postgres://u@db/my%20db?application_name=a", "db:5432 u - my db verify-full mtls"),
-        ];
-        for (uri, expected) in table {
-            let t = Target::parse(uri).unwrap_or_else(|e| panic!("{uri}: {e}"));
-            let shown = format!(
-                "{} {} {} {} {} {}",
-                t.address,
-                t.user.as_deref().unwrap_or("-"),
-                t.password.as_ref().map_or("-", |p| p.expose_secret()),
-                t.database.as_deref().unwrap_or("-"),
-                t.tls,
-                t.auth_method()
-            );
-            assert_eq!(shown, expected, "{uri}");
-        }
+    /// Address, user, password, database, TLS mode and login method, as one line.
+    pub(super) fn shown(uri: &str) -> String {
+        use secrecy::ExposeSecret as _;
+        let t = Target::parse(uri).unwrap_or_else(|e| panic!("{uri}: {e}"));
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        let password = t.password.as_ref().map_or("-", |p| p.expose_secret());
+        let (user, database) = (or_dash(&t.user), or_dash(&t.database));
+        format!("{} {user} {password} {database} {} {}", t.address, t.tls, t.auth_method())
     }
 
     #[test]
-    fn what_is_no_uri_of_a_database_is_refused_by_name() {
-        let table = [
-            ("mysql://h/x", UriError::Scheme),
-            ("h:5432", UriError::Scheme),
-            ("postgres:///x", UriError::NoHost),
-            ("postgres://a,b/x", UriError::SeveralHosts),
-            ("postgres://h:0/x", UriError::Port),
-            ("postgres://h:70000/x", UriError::Port),
-            ("postgres://h:x/x", UriError::Port),
-            ("postgres://u:%zz@h/x", UriError::Percent),
-            ("postgres://u:%f@h/x", UriError::Percent),
-            ("postgres://u:%ff@h/x", UriError::Percent),
-            ("postgres://u:a%0Ab@h/x", UriError::Control),
-            ("postgres://h/x?sslmode=maybe", UriError::SslMode("maybe".into())),
-            ("postgres://h/x?service=z", UriError::Parameter("service".into())),
-            ("postgres://[::1/x", UriError::NoHost),
-        ];
-        for (uri, expected) in table {
-            assert_eq!(Target::parse(uri).err(), Some(expected), "{uri}");
+    fn what_is_no_uri_of_a_served_database_is_refused() {
+        for uri in ["mysql://h/x", "h:5432", "", "redis:h"] {
+            assert_eq!(Target::parse(uri).err(), Some(UriError::Scheme), "{uri}");
         }
     }
 
     #[test]
     fn a_password_is_not_in_debug_output() {
-        let target = Target::parse("postgres://u:hunter2@h/x").unwrap();
-        assert!(!format!("{target:?}").contains("hunter2"));
+        for uri in ["postgres://u:hunter2@h/x", "redis://:hunter2@h"] {
+            let target = Target::parse(uri).unwrap();
+            assert!(!format!("{target:?}").contains("hunter2"));
+        }
     }
 }
