@@ -18,11 +18,13 @@
 //! | Protocol | State |
 //! |---|---|
 //! | PostgreSQL 3.0 and 3.2 | [`postgres`] |
+//! | MySQL 5.7 to 9, MariaDB 10.2 and later | [`mysql`] |
 //! | Redis RESP2 and RESP3 | [`redis`] |
 #![forbid(unsafe_code)]
 
 pub mod fault;
 pub mod machine;
+pub mod mysql;
 pub mod postgres;
 pub mod redis;
 #[cfg(any(test, feature = "testing"))]

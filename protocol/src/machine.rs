@@ -75,10 +75,17 @@ pub trait Protocol: 'static {
     fn learned(login: &Self::Login) -> Option<Arc<Self::Learned>>;
     /// The session machine. It begins by telling the client that it is signed in; `key` is ours.
     fn machine(opening: Self::Opening, login: Self::Login, key: SessionKey, limits: Limits) -> Self::Machine;
+    /// The connection id that a greeting has told the client, in place of the `pid` of [`SessionKey`]; ids like
+    /// it come back in [`Verb::Mysql`]'s kills. `None` where a client is told none before it is signed in.
+    fn told_id(_opening: &Self::Opening) -> Option<u32> {
+        None
+    }
     /// A refusal for a client whose session never came to be, written whole to `out`.
     fn refuse(opening: &mut Self::Opening, refusal: &Refusal<'_>, out: &mut Vec<u8>);
     /// A cancel request for the database process `pid`, written whole to `out`.
     fn cancel(pid: u32, secret: &[u8], out: &mut Vec<u8>);
+    /// A client that asks for TLS does not wait for an answer (MySQL): its ClientHello may stand behind it.
+    const TLS_FOLLOWS_AT_ONCE: bool = false;
     /// What asks a database for TLS on a connection that serves a cancel request only.
     const TLS_REQUEST: &'static [u8];
     /// Whether a client may start TLS at once.
@@ -134,8 +141,10 @@ impl Default for Limits {
 pub enum BackendTls {
     /// No TLS at all (`tls.mode: off`).
     Off,
-    /// TLS is required: the login asks for it in the protocol's own way.
+    /// TLS is required, and proves who the database is: the login asks for it in the protocol's own way.
     Required,
+    /// TLS is required, and proves nothing (`tls.mode: insecure`): no password is shown inside it.
+    Unverified,
 }
 
 /// What the gateway may present to the database. Debug shows no secret.
@@ -187,6 +196,9 @@ pub trait Opening {
     /// `danger_plain`): TLS is neither offered nor required there. Otherwise a session asked for without
     /// TLS is a `Denied` fault.
     fn offer_no_tls(&mut self);
+    /// Called before `start` where some role lets a database ask clients for files (MySQL LOAD DATA LOCAL).
+    /// Others need nothing.
+    fn offer_local_files(&mut self) {}
     /// `input` starts at the first byte not yet consumed; `tls` says whether it came through TLS.
     fn handle<'a>(&mut self, input: &'a [u8], tls: bool, out: &mut Vec<u8>) -> Result<Opened<'a>, Fault>;
 }
@@ -206,7 +218,8 @@ pub enum Opened<'a> {
         len: usize,
     },
     /// The client asked for TLS; `out` holds the answer, to be sent in the clear. Bytes after `len` are
-    /// an attack (threat-model T1) and end the connection.
+    /// an attack (threat-model T1) and end the connection, unless [`Protocol::TLS_FOLLOWS_AT_ONCE`]: then
+    /// they are the beginning of TLS and are given to it.
     StartTls {
         /// Bytes consumed.
         len: usize,
@@ -282,7 +295,8 @@ pub enum LoginStep {
         /// Bytes consumed.
         len: usize,
     },
-    /// The database agreed to TLS. Bytes after `len` are an attack and end the connection.
+    /// The database agreed to TLS: send what is in `out` in the clear, then start it. Bytes after `len` are
+    /// an attack and end the connection.
     StartTls {
         /// Bytes consumed.
         len: usize,
@@ -477,6 +491,8 @@ pub enum Parameters<'a> {
         /// `body` ends before the last value.
         cut: bool,
     },
+    /// Of a MySQL execute: walked by [`crate::mysql::Bound::values`].
+    Mysql(crate::mysql::Bound<'a>),
 }
 
 /// What a frame asks for, over all protocols: chooses the audit event.
@@ -496,6 +512,8 @@ pub enum Verb {
     ClosePortal,
     /// PostgreSQL FunctionCall.
     FunctionCall,
+    /// A MySQL command other than COM_QUERY, which is [`Verb::Query`].
+    Mysql(crate::mysql::MysqlVerb),
     /// A command: judged by [`Operation::command`], not by [`Operation::class`].
     Command,
     /// The client says who it is within a session (Redis AUTH and HELLO AUTH, MySQL COM_CHANGE_USER). Allowed only
@@ -514,6 +532,12 @@ pub enum Class {
     FunctionCall = 1,
     /// `@replication`.
     Replication = 2,
+    /// `@prepared`.
+    Prepared = 3,
+    /// `@admin`.
+    Admin = 4,
+    /// `@local_infile`.
+    LocalInfile = 5,
 }
 
 impl Class {
@@ -523,6 +547,9 @@ impl Class {
             Class::Query => "@query",
             Class::FunctionCall => "@function_call",
             Class::Replication => "@replication",
+            Class::Prepared => "@prepared",
+            Class::Admin => "@admin",
+            Class::LocalInfile => "@local_infile",
         }
     }
 }
@@ -546,6 +573,8 @@ pub struct Outcome<'a> {
     pub copy_bytes: u64,
     /// The statement was never run: an earlier one failed, or we refused it.
     pub skipped: bool,
+    /// Warnings the server counted; 0 where the protocol does not say.
+    pub warnings: u16,
 }
 
 /// The caller's answer to [`Step::Ask`].
@@ -553,6 +582,8 @@ pub struct Outcome<'a> {
 pub enum Ruling<'a> {
     /// Forward it.
     Allow(Ticket),
+    /// Forward a MySQL KILL that names one of our connection ids, with this id of the database's in its place.
+    AllowKill(Ticket, u32),
     /// Refuse it in the protocol's own words; the session stays usable.
     Refuse(Refusal<'a>),
 }

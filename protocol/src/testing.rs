@@ -305,6 +305,8 @@ impl Random {
     }
 }
 
+pub mod fuzz_mysql;
+
 /// The bodies of the fuzz targets. Each takes any bytes and must not panic.
 pub mod fuzz {
     use super::{Driver, Limits, Opened, Opening, Operation, Protocol, Random, SessionKey, Side, Verb, check_cut};

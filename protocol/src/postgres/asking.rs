@@ -59,6 +59,7 @@ impl PostgresMachine {
                 },
                 copy_bytes: parts.copy_bytes,
                 skipped: parts.skipped,
+                warnings: 0,
             })),
             Decision::Ask => Step::Ask(self.operation(&self.frame, input)),
         }
@@ -91,7 +92,9 @@ impl PostgresMachine {
                 (self.statements.peek(frame.statement.of(input)).map(text).unwrap_or_default(), Parameters::None)
             }
             // Commands are not PostgreSQL's.
-            Verb::ClosePortal | Verb::Command | Verb::Authenticate => (Text::default(), Parameters::None),
+            Verb::ClosePortal | Verb::Command | Verb::Authenticate | Verb::Mysql(_) => {
+                (Text::default(), Parameters::None)
+            }
             Verb::FunctionCall => (Text::default(), parameters),
         };
         Operation {
@@ -279,7 +282,7 @@ impl PostgresMachine {
             }
             Verb::FunctionCall => Expect::FunctionCall(ticket),
             // Not PostgreSQL's.
-            Verb::Command | Verb::Authenticate => return,
+            Verb::Command | Verb::Authenticate | Verb::Mysql(_) => return,
             Verb::Parse => {
                 let text = prepared::Text {
                     head: frame.text.capped(self.limits.text_bytes_max).of(input),

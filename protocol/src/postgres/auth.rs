@@ -79,7 +79,7 @@ impl PostgresLogin {
         message[..4].copy_from_slice(&length.to_be_bytes());
         let state = match tls {
             BackendTls::Off => State::WantsRequest,
-            BackendTls::Required => State::WantsTlsAnswer,
+            BackendTls::Required | BackendTls::Unverified => State::WantsTlsAnswer,
         };
         PostgresLogin {
             startup_message: message,
@@ -209,10 +209,9 @@ impl PostgresLogin {
                 let Credential::Password(password) = &self.credential else {
                     return Err(self.fail(FaultKind::Unavailable, "database asks for a password"));
                 };
-                if !self.tls_up {
-                    return Err(
-                        self.fail(FaultKind::Unavailable, "database asks for a clear-text password outside TLS")
-                    );
+                if !self.tls_up || self.tls == BackendTls::Unverified {
+                    return Err(self
+                        .fail(FaultKind::Unavailable, "database asks for a clear-text password outside verified TLS"));
                 }
                 password_message(password.as_bytes(), out);
                 Ok(LoginStep::Consumed { len })
@@ -280,7 +279,7 @@ impl Login for PostgresLogin {
     fn start(&mut self, out: &mut Vec<u8>) {
         match self.tls {
             BackendTls::Off => out.extend_from_slice(&self.startup_message),
-            BackendTls::Required => {
+            BackendTls::Required | BackendTls::Unverified => {
                 out.extend_from_slice(&8_u32.to_be_bytes());
                 out.extend_from_slice(&SSL_REQUEST.to_be_bytes());
             }

@@ -236,7 +236,7 @@ impl Machine for PostgresMachine {
             return Resumed::Again;
         }
         self.turn = match ruling {
-            Ruling::Allow(ticket) => Turn::Allowed(ticket),
+            Ruling::Allow(ticket) | Ruling::AllowKill(ticket, _) => Turn::Allowed(ticket),
             Ruling::Refuse(refusal) => {
                 let mut response = Vec::new();
                 error::error(&refusal, &mut response);

@@ -146,6 +146,7 @@ impl Decision {
                 tag: b"",
                 copy_bytes: 0,
                 skipped: settled.skipped,
+                warnings: 0,
             })),
             Decision::Ready => Step::Note(crate::Note::Ready),
             Decision::Goodbye => Step::Note(crate::Note::Goodbye),
@@ -234,7 +235,7 @@ impl Machine for RedisMachine {
     #[inline]
     fn resume(&mut self, ruling: Ruling<'_>) -> Resumed {
         match ruling {
-            Ruling::Allow(ticket) => self.allow(ticket),
+            Ruling::Allow(ticket) | Ruling::AllowKill(ticket, _) => self.allow(ticket),
             Ruling::Refuse(refusal) => {
                 let mut text = Vec::new();
                 refusal::command(&refusal, self.front.is_authentication, &mut text);

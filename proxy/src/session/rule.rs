@@ -404,6 +404,9 @@ impl Rules {
             Class::Query => "permission denied: statements are not permitted",
             Class::FunctionCall => "permission denied: function calls by protocol message are not permitted",
             Class::Replication => "permission denied: replication is not permitted",
+            Class::Prepared => "permission denied: prepared statements are not permitted",
+            Class::Admin => "permission denied: administrative commands are not permitted",
+            Class::LocalInfile => "permission denied: reading files of the client is not permitted",
         };
         let hint = "ask for a role whose db_commands hold this class";
         Answer::Refuse { kind: RefusalKind::Denied, message: message.into(), detail, hint }
@@ -449,7 +452,7 @@ fn event_of<'a>(operation: &Operation<'a>, statement: Statement<'a>, bound: &'a 
         Verb::CloseStatement => Event::Close { is_portal: false, name },
         Verb::ClosePortal => Event::Close { is_portal: true, name: portal },
         Verb::FunctionCall => Event::FunctionCall { oid: operation.function_oid, arguments: bound, error: "" },
-        Verb::Command | Verb::Authenticate => Event::Query { statement, parameters: bound, error: "" },
+        Verb::Command | Verb::Authenticate | Verb::Mysql(_) => Event::Query { statement, parameters: bound, error: "" },
     }
 }
 
