@@ -133,7 +133,7 @@ fn joins(head: &Head, body: &Cursor<'_>) -> bool {
         ahead.bytes().is_some_and(<[u8]>::is_empty)
     };
     match head.kind {
-        kind::EXECUTE => true,
+        kind::EXECUTE | kind::MYSQL => true,
         kind::QUERY | kind::COMMAND => forwarded(body.clone(), 0),
         kind::FUNCTION => forwarded(body.clone(), 4),
         _ => false,
@@ -153,7 +153,7 @@ mod tests {
     fn result(query_ei: u32) -> Event<'static> {
         let (code, error) = (&b""[..], &b""[..]);
         let (success, rows, duration_us, copy_bytes, query_sha256, skipped) = (true, Some(1), 5, 0, None, false);
-        Event::Result { query_ei, success, rows, duration_us, code, error, copy_bytes, query_sha256, skipped }
+        Event::Result { query_ei, success, rows, duration_us, code, error, copy_bytes, query_sha256, skipped, warnings: 0 }
     }
 
     /// Two sessions, one inside the other: their slots and what they record.

@@ -4,7 +4,7 @@
 //! | length u32 | kind u8 | flags u8 | tag u16 | time u64 | slot u32 | ei u32 | body |      little endian
 //! ```
 //! Text is a u32 length and its bytes. Parameters are a kind byte and a value each, ended by [`parameter::END`].
-use crate::event::{Event, Parameter, Parameters, SessionFacts, Stamp, Statement};
+use crate::event::{Event, MysqlCommand, Parameter, Parameters, SessionFacts, Stamp, Statement};
 
 /// Bytes before the body.
 pub(crate) const HEAD_BYTES: usize = 24;
@@ -32,6 +32,7 @@ pub(crate) mod kind {
     pub(crate) const OTHER: u8 = 18;
     pub(crate) const COMMAND: u8 = 19;
     pub(crate) const RESULTS: u8 = 20;
+    pub(crate) const MYSQL: u8 = 21;
 }
 
 pub(crate) mod parameter {
@@ -198,6 +199,7 @@ fn kind_of(event: &Event<'_>) -> u8 {
         Event::FunctionCall { .. } => kind::FUNCTION,
         Event::Command { .. } => kind::COMMAND,
         Event::Results { .. } => kind::RESULTS,
+        Event::Mysql { .. } => kind::MYSQL,
         Event::Result { .. } => kind::RESULT,
         Event::Malformed { .. } => kind::MALFORMED,
         Event::Cancel { .. } => kind::CANCEL,
@@ -216,8 +218,31 @@ pub(crate) fn admits(event: &Event<'_>) -> bool {
         | Event::Query { error, .. }
         | Event::Command { error, .. }
         | Event::FunctionCall { error, .. } => error.is_empty(),
-        Event::Parse { .. } | Event::Bind { .. } | Event::Execute { .. } => true,
+        Event::Parse { .. } | Event::Bind { .. } | Event::Execute { .. } | Event::Mysql { .. } => true,
         _ => false,
+    }
+}
+
+/// The number after `TMY`, the statement's id, another number, and bytes of data.
+fn mysql_parts(command: MysqlCommand) -> (u8, u32, u32, u64) {
+    match command {
+        MysqlCommand::Prepare => (0, 0, 0, 0),
+        MysqlCommand::Execute { statement } => (1, statement, 0, 0),
+        MysqlCommand::SendLongData { statement, parameter, bytes } => (2, statement, u32::from(parameter), bytes),
+        MysqlCommand::Close { statement } => (3, statement, 0, 0),
+        MysqlCommand::Reset { statement } => (4, statement, 0, 0),
+        MysqlCommand::Fetch { statement, rows } => (5, statement, rows, 0),
+        MysqlCommand::BulkExecute { statement } => (6, statement, 0, 0),
+        MysqlCommand::InitDb => (7, 0, 0, 0),
+        MysqlCommand::CreateDb => (8, 0, 0, 0),
+        MysqlCommand::DropDb => (9, 0, 0, 0),
+        MysqlCommand::ShutDown => (10, 0, 0, 0),
+        MysqlCommand::ProcessKill { process } => (11, 0, process, 0),
+        MysqlCommand::Debug => (12, 0, 0, 0),
+        MysqlCommand::Refresh { what } => (13, 0, u32::from(what), 0),
+        MysqlCommand::ChangeUser => (14, 0, 0, 0),
+        MysqlCommand::Replication => (20, 0, 0, 0),
+        MysqlCommand::LocalInfile => (21, 0, 0, 0),
     }
 }
 
@@ -324,7 +349,27 @@ fn body(event: &Event<'_>, s: &mut impl Sink) {
             s.u32(*count);
             s.u64(*duration_us);
         }
-        Event::Result { query_ei, success, rows, duration_us, code, error, copy_bytes, query_sha256, skipped } => {
+        Event::Mysql { command, statement: st, parameters: list } => {
+            let (which, statement_id, number, bytes) = mysql_parts(*command);
+            s.u8(which);
+            s.u32(statement_id);
+            s.u32(number);
+            s.u64(bytes);
+            statement(st, s);
+            parameters(*list, s);
+        }
+        Event::Result {
+            query_ei,
+            success,
+            rows,
+            duration_us,
+            code,
+            error,
+            copy_bytes,
+            query_sha256,
+            skipped,
+            warnings,
+        } => {
             s.u32(*query_ei);
             s.flag(*success);
             s.flag(*skipped);
@@ -335,6 +380,7 @@ fn body(event: &Event<'_>, s: &mut impl Sink) {
             s.bytes(code);
             s.bytes(error);
             s.hash(query_sha256.as_ref());
+            s.u32(u32::from(*warnings));
         }
         Event::Malformed { side, rule, payload } => {
             s.text(side);

@@ -104,6 +104,75 @@ impl Parameters for &[Parameter<'_>] {
     }
 }
 
+/// A command of MySQL that has an event of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MysqlCommand {
+    /// `statements.prepare`, TMY00I; the text as `query`.
+    Prepare,
+    /// `statements.execute`, TMY01I; the text as `db_query`, the values as `db_query_parameters`.
+    Execute {
+        /// Statement id.
+        statement: u32,
+    },
+    /// `statements.send_long_data`, TMY02I.
+    SendLongData {
+        /// Statement id.
+        statement: u32,
+        /// Parameter, from 0.
+        parameter: u16,
+        /// Bytes of data.
+        bytes: u64,
+    },
+    /// `statements.close`, TMY03I.
+    Close {
+        /// Statement id.
+        statement: u32,
+    },
+    /// `statements.reset`, TMY04I.
+    Reset {
+        /// Statement id.
+        statement: u32,
+    },
+    /// `statements.fetch`, TMY05I.
+    Fetch {
+        /// Statement id.
+        statement: u32,
+        /// Rows asked for.
+        rows: u32,
+    },
+    /// `statements.bulk_execute`, TMY06I; as [`MysqlCommand::Execute`].
+    BulkExecute {
+        /// Statement id.
+        statement: u32,
+    },
+    /// `init_db`, TMY07I; the name as `schema_name`.
+    InitDb,
+    /// `create_db`, TMY08I; the name as `schema_name`.
+    CreateDb,
+    /// `drop_db`, TMY09I; the name as `schema_name`.
+    DropDb,
+    /// `shut_down`, TMY10I.
+    ShutDown,
+    /// `process_kill`, TMY11I.
+    ProcessKill {
+        /// Connection id as the client named it.
+        process: u32,
+    },
+    /// `debug`, TMY12I.
+    Debug,
+    /// `refresh`, TMY13I.
+    Refresh {
+        /// What is to be refreshed, a set of bits.
+        what: u8,
+    },
+    /// `change_user`, TMY14I; the name of the database as `schema_name`.
+    ChangeUser,
+    /// `replication`, TMY20I.
+    Replication,
+    /// `local_infile`, TMY21I; the name of the file as `file_name`.
+    LocalInfile,
+}
+
 /// An event. The variant chooses name and code; `error` non-empty means the failed form where there is one.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
@@ -212,6 +281,15 @@ pub enum Event<'a> {
         /// From forwarding to the end of the reply, of each of them, microseconds.
         duration_us: u64,
     },
+    /// A command of MySQL other than a text: `db.session.mysql.*`, TMY00I to TMY21I.
+    Mysql {
+        /// Which.
+        command: MysqlCommand,
+        /// The text or the name that belongs to it; empty where it has none.
+        statement: Statement<'a>,
+        /// Values of an execute; [`NoParameters`] of others.
+        parameters: &'a dyn Parameters,
+    },
     /// `db.session.result`, TDB10I.
     Result {
         /// `ei` of the statement.
@@ -232,6 +310,8 @@ pub enum Event<'a> {
         query_sha256: Option<[u8; 32]>,
         /// Never run: an earlier statement failed, the connection was lost, or we refused it.
         skipped: bool,
+        /// Warnings that the server counted.
+        warnings: u16,
     },
     /// `db.session.malformed_packet`, TDB06I.
     Malformed {

@@ -49,6 +49,7 @@ mod join;
 mod json;
 mod line;
 pub mod mask;
+mod mysql;
 mod options;
 mod outcome;
 mod producer;

@@ -4,6 +4,7 @@ use crate::facts::{Session, Sessions};
 use crate::fields::{Fields, key};
 use crate::json;
 use crate::mask;
+use crate::mysql;
 use crate::outcome::Outcome;
 use crate::steps::Steps;
 use crate::text::Text;
@@ -47,7 +48,7 @@ pub(crate) struct Joined<'a> {
 }
 
 /// Name and code of an event as they stand in a line, between its `uid` and its `ei`.
-enum Naming<'a> {
+pub(crate) enum Naming<'a> {
     Fixed(&'static str),
     Given { event: &'a str, code: &'a str },
 }
@@ -57,6 +58,7 @@ macro_rules! fixed {
         Naming::Fixed(concat!("\",\"event\":\"", $event, "\",\"code\":\"", $code, "\",\"ei\":"))
     };
 }
+pub(crate) use fixed;
 
 impl Lines {
     pub(crate) fn new(seq: u64) -> Self {
@@ -186,6 +188,7 @@ impl Lines {
                 statement(&mut f, &st, key!("db_query"), Some(body), head.ei, session.as_deref_mut())?;
             }
             kind::COMMAND => command(&mut f, error, body)?,
+            kind::MYSQL => mysql::fields(&mut f, body, head.ei, session.as_deref_mut())?,
             kind::PARSE => {
                 f.text(key!("statement_name"), body.bytes()?);
                 let st = Text::read(body)?;
@@ -305,6 +308,7 @@ fn naming<'a>(kind: u8, body: &mut Cursor<'a>) -> Option<(Naming<'a>, &'a [u8])>
             let code = std::str::from_utf8(body.bytes()?).ok()?;
             Naming::Given { event, code }
         }
+        kind::MYSQL => mysql::naming(body.clone().u8()?)?,
         kind::END => fixed!("db.session.end", "TDB01I"),
         kind::PARSE => fixed!("db.session.postgres.statements.parse", "TPG00I"),
         kind::BIND => fixed!("db.session.postgres.statements.bind", "TPG01I"),
@@ -386,6 +390,9 @@ fn came_of(f: &mut Fields<'_>, outcome: &Outcome<'_>, query_ei: u32, session: Op
     if let (Some(hash), false) = (outcome.hash, masked) {
         f.hex(key!("query_sha256"), hash);
     }
+    if outcome.warnings > 0 {
+        f.number(key!("warnings"), u64::from(outcome.warnings));
+    }
     if outcome.skipped {
         f.flag(key!("skipped"), true);
     }
@@ -395,7 +402,7 @@ fn quotes(text: &[u8]) -> bool {
     memchr::memchr2(b'\'', b'"', text).is_some()
 }
 
-fn statement(
+pub(crate) fn statement(
     f: &mut Fields<'_>,
     st: &Text<'_>,
     name: &'static str,

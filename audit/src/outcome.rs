@@ -16,6 +16,7 @@ pub(crate) struct Outcome<'a> {
     pub(crate) code: &'a [u8],
     pub(crate) error: &'a [u8],
     pub(crate) hash: Option<&'a [u8]>,
+    pub(crate) warnings: u32,
 }
 
 impl<'a> Outcome<'a> {
@@ -35,6 +36,7 @@ impl<'a> Outcome<'a> {
             code: b"",
             error: b"",
             hash: None,
+            warnings: 0,
         };
         if head.kind == kind::RESULTS {
             outcome.count = body.u32()?;
@@ -50,6 +52,8 @@ impl<'a> Outcome<'a> {
         outcome.code = body.bytes()?;
         outcome.error = body.bytes()?;
         outcome.hash = body.hash()?;
+        // A ring may hold records from before they were counted.
+        outcome.warnings = body.u32().unwrap_or(0);
         Some(outcome)
     }
 

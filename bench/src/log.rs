@@ -40,6 +40,7 @@ const fn result(query_ei: u32) -> Event<'static> {
         copy_bytes: 0,
         query_sha256: None,
         skipped: false,
+        warnings: 0,
     }
 }
 

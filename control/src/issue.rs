@@ -209,7 +209,12 @@ impl Authority {
             None => only(&allowed_users)
                 .ok_or_else(|| ControlError::Choose { what: "database user", choices: allowed_users.clone() })?,
         };
-        let usual_name = || if is_redis { "0".to_owned() } else { db_user.clone() };
+        let usual_name = || match database.protocol {
+            DatabaseProtocol::Redis => "0".to_owned(),
+            // A session without a database is a whole one.
+            DatabaseProtocol::Mysql => String::new(),
+            _ => db_user.clone(),
+        };
         let db_name = request.db_name.or_else(|| only(&allowed_names)).unwrap_or_else(usual_name);
         if is_redis && (db_name.is_empty() || db_name.len() > 9 || !db_name.bytes().all(|b| b.is_ascii_digit())) {
             return Err(ControlError::Request { what: format!("the database of Redis is a number, not {db_name:?}") });

@@ -84,6 +84,14 @@ impl CompiledRole {
     }
 }
 
+impl CompiledRole {
+    /// Whether `@local_infile` stands in its `allow.db_commands`.
+    pub(crate) fn grants_local_files(&self) -> bool {
+        let commands = self.spec.allow.commands.as_deref().unwrap_or_default();
+        commands.iter().any(|entry| entry.as_str().eq_ignore_ascii_case("@local_infile"))
+    }
+}
+
 fn is_fixed(conditions: &Conditions) -> bool {
     let labels = conditions.labels.iter().flatten().flat_map(|(key, values)| values.iter().chain([key]));
     labels.chain(&conditions.db_roles).all(|template| template.literal().is_some())

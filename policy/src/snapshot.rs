@@ -29,6 +29,7 @@ pub struct Snapshot {
     cluster: ClusterSettings,
     roles: HashMap<String, CompiledRole>,
     databases: BTreeMap<String, Arc<Database>>,
+    offers_local_files: bool,
 }
 
 /// Who asks: the verified content of a certificate.
@@ -95,7 +96,10 @@ impl Snapshot {
             }
         }
         match errors.is_empty() {
-            true => Ok(Self { version, cluster: source.cluster.clone(), roles, databases }),
+            true => {
+                let offers_local_files = roles.values().any(CompiledRole::grants_local_files);
+                Ok(Self { version, cluster: source.cluster.clone(), roles, databases, offers_local_files })
+            }
             false => Err(CompileErrors(errors)),
         }
     }
@@ -118,6 +122,12 @@ impl Snapshot {
     /// All databases by name.
     pub fn databases(&self) -> impl Iterator<Item = &Arc<Database>> {
         self.databases.values()
+    }
+
+    /// Whether some role lets databases ask clients for files (`@local_infile`): a greeting offers that before it is
+    /// known who greets back.
+    pub fn offers_local_files(&self) -> bool {
+        self.offers_local_files
     }
 
     /// Makes the identity's roles ready to decide, templates expanded. Errors: a role that does not exist, so that

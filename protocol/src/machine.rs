@@ -100,6 +100,8 @@ pub enum DirectTls {
     /// Always: the protocol has no other way, and its clients offer no ALPN name. One that is not ours is never
     /// agreed on. So do its databases: TLS is up before [`Login::start`].
     Plain,
+    /// Never: the server speaks first, in the clear.
+    Never,
 }
 
 /// What a [`Login`] is made of.
@@ -199,6 +201,8 @@ pub trait Opening {
     /// Called before `start` where some role lets a database ask clients for files (MySQL LOAD DATA LOCAL).
     /// Others need nothing.
     fn offer_local_files(&mut self) {}
+    /// Called before `start` where configuration says which version clients are told. Others tell none.
+    fn greet_as(&mut self, _version: &str) {}
     /// `input` starts at the first byte not yet consumed; `tls` says whether it came through TLS.
     fn handle<'a>(&mut self, input: &'a [u8], tls: bool, out: &mut Vec<u8>) -> Result<Opened<'a>, Fault>;
 }

@@ -37,6 +37,8 @@ pub struct Plane {
     jobs: mpsc::Sender<Job>,
     /// Sessions of each user and of each database.
     counts: Mutex<HashMap<Counted, u32>>,
+    /// Connections by the id that their clients were told.
+    told: Mutex<HashMap<u32, Told>>,
     pre_auth: AtomicUsize,
     draining: AtomicBool,
     origin: Instant,
@@ -105,6 +107,8 @@ pub struct ListenerTls {
     pub postgres: Arc<ServerConfig>,
     /// With the ALPN name `redis`, which its clients do not have to offer.
     pub redis: Arc<ServerConfig>,
+    /// With the ALPN name `mysql`, which its clients do not have to offer.
+    pub mysql: Arc<ServerConfig>,
 }
 
 impl ListenerTls {
@@ -113,6 +117,7 @@ impl ListenerTls {
         match served {
             Served::Postgres => &self.postgres,
             Served::Redis => &self.redis,
+            Served::Mysql => &self.mysql,
         }
     }
 }
@@ -123,6 +128,8 @@ pub struct Listener {
     pub served: Served,
     /// Commands as plain lines of text are taken, where the protocol has them (`listeners.redis.inline`).
     pub inline_commands: bool,
+    /// The version that clients are told; `None`: what the databases say (`listeners.mysql.server_version`).
+    pub server_version: Option<String>,
     /// Whether a cancel request in the clear is served when its key is right.
     pub cleartext_cancel: bool,
     /// A listener without TLS: everybody who comes in is this identity (`listeners.danger_plain`).
@@ -132,7 +139,7 @@ pub struct Listener {
 impl Listener {
     /// One with TLS and the protocol's defaults.
     pub fn new(served: Served) -> Listener {
-        Listener { served, inline_commands: true, cleartext_cancel: true, plain: None }
+        Listener { served, inline_commands: true, server_version: None, cleartext_cancel: true, plain: None }
     }
 }
 
@@ -173,6 +180,7 @@ impl Plane {
             gates: ways.into_iter().map(gate).collect(),
             jobs,
             counts: Mutex::default(),
+            told: Mutex::default(),
             pre_auth: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             origin,
@@ -246,6 +254,19 @@ impl Plane {
         }
         *count += 1;
         Some(SessionPlace { plane: self.clone(), whom })
+    }
+
+    /// Remembers which connection of a database stands behind an id that a client was told. Dropping forgets it.
+    pub fn tell(self: &Arc<Self>, id: u32, told: Told) -> ToldPlace {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(id, told);
+        ToldPlace { plane: self.clone(), id }
+    }
+
+    /// The database's id of a connection that was told to a client as `id`, if it is one of the same user's to the
+    /// same database.
+    pub fn connection_of(&self, id: u32, user: &str, service: &str) -> Option<u32> {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.get(&id).filter(|told| told.user == user && told.service == service).map(|told| told.connection)
     }
 
     /// Starts the drain: every worker closes sessions that are between statements.
@@ -326,6 +347,29 @@ pub enum Counted {
     User(String),
     /// A registered database (`limits.max_sessions`).
     Database(String),
+}
+
+/// A connection whose client was told an id that is not the database's.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The product user.
+    pub user: String,
+    /// Registered name of the database.
+    pub service: String,
+    /// The database's own id.
+    pub connection: u32,
+}
+
+/// An entry of [`Plane::tell`].
+pub struct ToldPlace {
+    plane: Arc<Plane>,
+    id: u32,
+}
+
+impl Drop for ToldPlace {
+    fn drop(&mut self) {
+        self.plane.told.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
 }
 
 /// One counted session.

@@ -255,7 +255,7 @@ fn server_tls(config: &Config, authority: &Authority) -> anyhow::Result<Listener
         let made = tls::config::server(identity, &trusted, Some(alpn), tls13_only, &config.tls.kx);
         made.map(Arc::new).context("TLS of the listeners")
     };
-    Ok(ListenerTls { postgres: make(b"postgresql")?, redis: make(b"redis")? })
+    Ok(ListenerTls { postgres: make(b"postgresql")?, redis: make(b"redis")?, mysql: make(b"mysql")? })
 }
 
 fn settings(config: &Config) -> Settings {
@@ -268,6 +268,7 @@ fn settings(config: &Config) -> Settings {
         write_stall_timeout: limits.write_stall_timeout,
         postgres_frame_bytes_max: limits.max_frame_postgres as u64,
         redis_frame_bytes_max: limits.max_frame_redis as u64,
+        mysql_frame_bytes_max: limits.max_frame_mysql as u64,
         pre_auth_max: limits.max_pre_auth_connections,
         login_rate_per_second: limits.login_rate.per_ip.per_second(),
         login_burst: limits.login_rate.burst,
@@ -313,13 +314,21 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
         bound.push(socket);
         listeners.push((Served::Redis.word().to_owned(), addr));
     }
+    if let Some(mysql) = &config.listeners.mysql {
+        let listener = Listener { server_version: mysql.server_version.clone(), ..Listener::new(Served::Mysql) };
+        let (socket, addr) = listen(config, mysql.addr, listener)
+            .with_context(|| format!("cannot listen on {} (listeners.mysql)", mysql.addr))?;
+        bound.push(socket);
+        listeners.push((Served::Mysql.word().to_owned(), addr));
+    }
     for plain in &config.listeners.danger_plain {
         tracing::warn!(addr = ?plain.addr, user = %plain.user, "a listener without TLS: everybody who reaches it is this user");
         let served = Served::named(&plain.protocol);
         let inline_commands = config.listeners.redis.as_ref().is_none_or(|redis| redis.inline);
         let plain_route = Some(plain_route(plain, authority)?);
+        let server_version = config.listeners.mysql.as_ref().and_then(|mysql| mysql.server_version.clone());
         let listener =
-            Listener { cleartext_cancel: true, plain: plain_route, inline_commands, ..Listener::new(served) };
+            Listener { plain: plain_route, inline_commands, server_version, ..Listener::new(served) };
         match &plain.addr {
             config::Listen::Tcp(addr) => {
                 let (socket, addr) =

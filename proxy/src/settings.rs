@@ -19,6 +19,8 @@ pub struct Settings {
     pub postgres_frame_bytes_max: u64,
     /// `limits.max_frame.redis`, bytes.
     pub redis_frame_bytes_max: u64,
+    /// `limits.max_frame.mysql`, bytes.
+    pub mysql_frame_bytes_max: u64,
     /// `limits.max_pre_auth_connections`.
     pub pre_auth_max: usize,
     /// `limits.login_rate.per_ip`, per second; 0 = unlimited.

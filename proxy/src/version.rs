@@ -7,6 +7,6 @@ pub fn json(driver: Option<&str>) -> serde_json::Value {
         "profile": if cfg!(debug_assertions) { "debug" } else { "release" },
         "tls_provider": "aws-lc-rs",
         "driver": driver,
-        "protocols": ["postgres", "redis"],
+        "protocols": ["postgres", "redis", "mysql"],
     })
 }

@@ -85,19 +85,19 @@ fn every_event_has_its_line() {
             r#""success":true,"db_query":"alter role a password '***'","db_query_parameters":[],"query_type":"SELECT","truncated":true,"query_bytes":99,"masked":true"#.into(),
         ),
         (
-            Event::Result { query_ei: 5, success: false, rows: None, duration_us: 9, code: b"42601", error: b"near \"hunter2\"", copy_bytes: 0, query_sha256: Some([1; 32]), skipped: false },
+            Event::Result { query_ei: 5, success: false, rows: None, duration_us: 9, code: b"42601", error: b"near \"hunter2\"", copy_bytes: 0, query_sha256: Some([1; 32]), skipped: false, warnings: 0 },
             "db.session.result",
             "TDB10I",
             r#""query_ei":5,"success":false,"duration_us":9,"error_code":"42601","error":"***","masked":true"#.into(),
         ),
         (
-            Event::Result { query_ei: 2, success: true, rows: Some(10), duration_us: 812, code: b"", error: b"", copy_bytes: 0, query_sha256: None, skipped: false },
+            Event::Result { query_ei: 2, success: true, rows: Some(10), duration_us: 812, code: b"", error: b"", copy_bytes: 0, query_sha256: None, skipped: false, warnings: 0 },
             "db.session.result",
             "TDB10I",
             r#""query_ei":2,"success":true,"rows":10,"duration_us":812"#.into(),
         ),
         (
-            Event::Result { query_ei: 4, success: false, rows: Some(0), duration_us: 1, code: b"25P02", error: b"near \"x\"", copy_bytes: 5, query_sha256: Some([0xab; 32]), skipped: true },
+            Event::Result { query_ei: 4, success: false, rows: Some(0), duration_us: 1, code: b"25P02", error: b"near \"x\"", copy_bytes: 5, query_sha256: Some([0xab; 32]), skipped: true, warnings: 0 },
             "db.session.result",
             "TDB10I",
             format!(r#""query_ei":4,"success":false,"rows":0,"duration_us":1,"error_code":"25P02","error":"near \"x\"","copy_bytes":5,"query_sha256":"{ab}","skipped":true"#),

@@ -150,6 +150,7 @@ fn run(dir: &Path, script: &[(usize, Step)], flush: impl Fn(usize) -> bool) {
                         copy_bytes: u64::from(late),
                         query_sha256: Some([9; 32]).filter(|_| late),
                         skipped: failed && late,
+                        warnings: 0,
                     },
                 );
             }

@@ -96,6 +96,7 @@ pub(crate) fn result(query_ei: u32, rows: u64) -> Event<'static> {
         copy_bytes: 0,
         query_sha256: None,
         skipped: false,
+        warnings: 0,
     }
 }
 

@@ -79,8 +79,8 @@ impl Protocol for Mysql {
     const PORT: u16 = 3306;
     const TLS_REQUEST: &'static [u8] = &[];
     const TLS_FOLLOWS_AT_ONCE: bool = true;
-    /// Not served: a client that begins with TLS has not seen the greeting. Nothing it sends is taken for TLS.
-    const DIRECT_TLS: DirectTls = DirectTls::Plain;
+    /// A client that begins with TLS has not seen the greeting. Nothing it sends is taken for TLS.
+    const DIRECT_TLS: DirectTls = DirectTls::Never;
     type Opening = MysqlOpening;
     type Login = MysqlLogin;
     type Machine = MysqlMachine;

@@ -263,6 +263,10 @@ impl Opening for MysqlOpening {
         self.local_files = true;
     }
 
+    fn greet_as(&mut self, version: &str) {
+        self.server = self.server.clone().with_version(version);
+    }
+
     fn handle<'a>(&mut self, input: &'a [u8], tls: bool, _out: &mut Vec<u8>) -> Result<Opened<'a>, Fault> {
         if let Some(fault) = self.fault {
             return Err(fault);

@@ -191,7 +191,11 @@ async fn sign_in<P: Protocol>(
         Some(secret) if prepared.scram_only => Credential::Scram(Rc::from(secret.as_str())),
         Some(secret) => Credential::Password(Rc::from(secret.as_str())),
     };
-    let tls = if prepared.tls.is_some() { BackendTls::Required } else { BackendTls::Off };
+    let tls = match (&prepared.tls, target.database.tls.mode) {
+        (None, _) => BackendTls::Off,
+        (Some(_), TlsMode::Insecure) => BackendTls::Unverified,
+        (Some(_), _) => BackendTls::Required,
+    };
     let mut seed = [0; 32];
     aws_lc_rs::rand::fill(&mut seed).map_err(|_| PrepareError::Tls("no randomness".into()))?;
     let (user, database) = (&*target.db_user, &*target.db_name);
@@ -201,7 +205,7 @@ async fn sign_in<P: Protocol>(
         link.start_tls(tls, None).await?;
     }
     let known = core.plane.learned.of::<P>(&target.database);
-    let is_known = known.is_some();
+    let before = known.clone();
     let mut login = P::login(opening, SignIn { user, database, tls, credential, seed, learned: known });
     let mut out = Vec::new();
     login.start(&mut out);
@@ -213,7 +217,10 @@ async fn sign_in<P: Protocol>(
         let step = if link.plain.is_empty() {
             LoginStep::Need { need: 1 }
         } else {
-            login.handle(link.plain.filled(), &mut out).map_err(ConnectError::Login)?
+            login.handle(link.plain.filled(), &mut out).map_err(|error| {
+                keep::<P>(core, target, &login, before.as_ref());
+                ConnectError::Login(error)
+            })?
         };
         match step {
             LoginStep::Need { need } => link.fill(need).await?,
@@ -223,9 +230,7 @@ async fn sign_in<P: Protocol>(
                 if !out.is_empty() {
                     link.send(&out).await?;
                 }
-                if let Some(learned) = P::learned(&login).filter(|_| !is_known) {
-                    core.plane.learned.keep::<P>(&target.database, learned);
-                }
+                keep::<P>(core, target, &login, before.as_ref());
                 return Ok(login);
             }
             LoginStep::StartTls { len } => {
@@ -239,5 +244,14 @@ async fn sign_in<P: Protocol>(
                 login.tls_started(&mut out);
             }
         }
+    }
+}
+
+/// Keeps what the login has found out, also when it then failed: a greeting made of it asks for less.
+fn keep<P: Protocol>(core: &Core, target: &Target, login: &P::Login, before: Option<&Arc<P::Learned>>) {
+    if let Some(learned) = P::learned(login)
+        && !before.is_some_and(|before| Arc::ptr_eq(before, &learned))
+    {
+        core.plane.learned.keep::<P>(&target.database, learned);
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn version(context: &Context, format: Format) -> Result<(), Failure> 
         "target": format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
         "drivers": ["io_uring", "epoll"],
         "driver_here": crate::server::driver_here(),
-        "protocols": ["postgres", "redis"],
+        "protocols": ["postgres", "redis", "mysql"],
         "minimum_kernel": "5.6 for io_uring",
     });
     let text = || {

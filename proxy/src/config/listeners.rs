@@ -8,7 +8,7 @@ use super::problem::Problem;
 use super::scalar::{self, Listen};
 use super::section::Section;
 use super::tree::Node;
-use super::{Listeners, PlainListener, PostgresListener, RedisListener, SOCKET_PATH_BYTES_MAX};
+use super::{Listeners, MysqlListener, PlainListener, PostgresListener, RedisListener, SOCKET_PATH_BYTES_MAX};
 
 /// Reads the section; the admin socket is in the data directory unless the file says otherwise.
 pub(super) fn read(s: Section<'_>, data_dir: &Path) -> Listeners {
@@ -32,6 +32,15 @@ pub(super) fn read(s: Section<'_>, data_dir: &Path) -> Listeners {
         r.choice("compat", &[("none", ())]);
         r.finish();
         RedisListener { addr: addr.unwrap_or(default.addr), inline }
+    });
+    let mysql = s.section("mysql").map(|m| {
+        let addr = m.read("addr", scalar::socket);
+        if addr.is_none() && m.get("addr").is_none() {
+            m.missing("addr", "addr: 0.0.0.0:3306");
+        }
+        let server_version = m.read("server_version", server_version).flatten();
+        m.finish();
+        MysqlListener { addr: addr.unwrap_or(MysqlListener::default().addr), server_version }
     });
     let diag = s.section("diag").and_then(|d| {
         let addr = d.read("addr", scalar::socket);
@@ -62,11 +71,22 @@ pub(super) fn read(s: Section<'_>, data_dir: &Path) -> Listeners {
     }
     let danger_plain = s.list("danger_plain").unwrap_or_default();
     let danger_plain = danger_plain.iter().enumerate().filter_map(|(i, node)| plain(&s, i, node)).collect();
-    s.not_served(&["web", "mysql", "mongodb", "proxy_protocol"]);
-    let listeners = Listeners { postgres, redis, diag, admin_socket, danger_plain, movable: Vec::new() };
+    s.not_served(&["web", "mongodb", "proxy_protocol"]);
+    let listeners = Listeners { postgres, redis, mysql, diag, admin_socket, danger_plain, movable: Vec::new() };
     same_address(&s, &listeners);
     s.finish();
     listeners
+}
+
+/// `auto`, or a version as servers write them: it goes into a packet, where a zero byte would end it.
+fn server_version(text: &str) -> Result<Option<String>, String> {
+    match text {
+        "auto" => Ok(None),
+        version if (1..=60).contains(&version.len()) && version.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(Some(version.to_owned()))
+        }
+        _ => Err(format!("`{text}` is not `auto` or a version like 8.4.0")),
+    }
 }
 
 fn plain(parent: &Section<'_>, index: usize, node: &Node) -> Option<PlainListener> {
@@ -79,7 +99,7 @@ fn plain(parent: &Section<'_>, index: usize, node: &Node) -> Option<PlainListene
         }
         listen => Ok(listen),
     });
-    let protocol = s.choice("protocol", &[("postgres", "postgres"), ("redis", "redis")]);
+    let protocol = s.choice("protocol", &[("postgres", "postgres"), ("redis", "redis"), ("mysql", "mysql"), ("mariadb", "mysql")]);
     let protocol = protocol.unwrap_or("postgres");
     let text = |key: &'static str| {
         let value = s.text(key);
@@ -95,6 +115,8 @@ fn plain(parent: &Section<'_>, index: usize, node: &Node) -> Option<PlainListene
             let (user, name) = (s.text("db_user"), s.read("db_name", |t| scalar::number(t, 0, 999_999_999)));
             (user.or_else(|| Some("default".to_owned())), Some(name.unwrap_or(0).to_string()))
         }
+        // A session without a database is a whole one.
+        "mysql" => (text("db_user"), Some(s.text("db_name").unwrap_or_default())),
         _ => (text("db_user"), text("db_name")),
     };
     if s.get("addr").is_none() {
@@ -116,6 +138,7 @@ fn same_address(s: &Section<'_>, listeners: &Listeners) {
     let mut taken: Vec<(String, SocketAddr)> = Vec::new();
     let all = listeners.postgres.iter().map(|p| ("postgres".to_owned(), p.addr));
     let all = all.chain(listeners.redis.iter().map(|r| ("redis".to_owned(), r.addr)));
+    let all = all.chain(listeners.mysql.iter().map(|m| ("mysql".to_owned(), m.addr)));
     let all = all.chain(listeners.diag.iter().map(|addr| ("diag".to_owned(), *addr)));
     let plain = listeners.danger_plain.iter().enumerate().filter_map(|(i, p)| match p.addr {
         Listen::Tcp(addr) => Some((format!("danger_plain[{i}]"), addr)),

@@ -119,6 +119,8 @@ pub(crate) struct Listeners {
     pub postgres: Option<PostgresListener>,
     /// Redis clients; `None` switches the protocol off.
     pub redis: Option<RedisListener>,
+    /// MySQL and MariaDB clients; `None` switches the protocol off.
+    pub mysql: Option<MysqlListener>,
     /// Health and metrics.
     pub diag: Option<SocketAddr>,
     /// The admin API's Unix socket, absolute, at most [`SOCKET_PATH_BYTES_MAX`] bytes.
@@ -153,10 +155,25 @@ impl Default for RedisListener {
     }
 }
 
+/// The MySQL listener.
+#[derive(Clone, Debug)]
+pub(crate) struct MysqlListener {
+    /// Port 0 takes a free one.
+    pub addr: SocketAddr,
+    /// The version that clients are told; `None` (`auto`): that of the databases.
+    pub server_version: Option<String>,
+}
+
+impl Default for MysqlListener {
+    fn default() -> Self {
+        MysqlListener { addr: ([127, 0, 0, 1], 3306).into(), server_version: None }
+    }
+}
+
 /// A listener without TLS.
 #[derive(Clone, Debug)]
 pub(crate) struct PlainListener {
-    /// `postgres` or `redis`.
+    /// `postgres`, `redis` or `mysql`.
     pub protocol: String,
     /// Loopback or a Unix socket.
     pub addr: Listen,
@@ -216,6 +233,8 @@ pub(crate) struct Limits {
     pub max_frame_postgres: usize,
     /// Longest Redis value, bytes.
     pub max_frame_redis: usize,
+    /// Longest MySQL command or row, bytes.
+    pub max_frame_mysql: usize,
     /// Bytes held for one direction of one session.
     pub buffer_per_direction: usize,
     /// End a session after this long without a request; zero means only what roles say.

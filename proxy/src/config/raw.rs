@@ -243,11 +243,12 @@ fn limits(s: Section<'_>) -> Limits {
         login_rate.burst = count(&rate, "burst", 1, 1_000_000).map_or(login_rate.burst, |n| n as u32);
         rate.finish();
     }
-    let (mut max_frame_postgres, mut max_frame_redis) = (1 << 30, 512 << 20);
+    let (mut max_frame_postgres, mut max_frame_redis, mut max_frame_mysql) = (1 << 30, 512 << 20, 1 << 30);
     if let Some(frame) = s.section("max_frame") {
         max_frame_postgres = bytes(&frame, "postgres", 64 << 10, 1 << 30).unwrap_or(max_frame_postgres);
         max_frame_redis = bytes(&frame, "redis", 64 << 10, 512 << 20).unwrap_or(max_frame_redis);
-        frame.not_served(&["mysql", "mongodb"]);
+        max_frame_mysql = bytes(&frame, "mysql", 64 << 10, 1 << 30).unwrap_or(max_frame_mysql);
+        frame.not_served(&["mongodb"]);
         frame.finish();
     }
     let limits = Limits {
@@ -256,6 +257,7 @@ fn limits(s: Section<'_>) -> Limits {
         max_pre_auth_connections: count(&s, "max_pre_auth_connections", 1, 1_000_000).unwrap_or(1024),
         max_frame_postgres,
         max_frame_redis,
+        max_frame_mysql,
         buffer_per_direction: bytes(&s, "buffer_per_direction", 4 << 10, 16 << 20).unwrap_or(64 << 10),
         client_idle_timeout: s.read("client_idle_timeout", scalar::duration).unwrap_or(Duration::ZERO),
         write_stall_timeout: s.read("write_stall_timeout", positive).unwrap_or(Duration::from_secs(60)),

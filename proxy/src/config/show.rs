@@ -77,6 +77,10 @@ fn listeners(config: &Config) -> Value {
     if let Some(redis) = &config.listeners.redis {
         map.insert("redis".to_owned(), json!({ "addr": redis.addr, "inline": redis.inline }));
     }
+    if let Some(mysql) = &config.listeners.mysql {
+        let version = mysql.server_version.as_deref().unwrap_or("auto");
+        map.insert("mysql".to_owned(), json!({ "addr": mysql.addr, "server_version": version }));
+    }
     if let Some(diag) = config.listeners.diag {
         map.insert("diag".to_owned(), json!({ "addr": diag }));
     }
@@ -105,7 +109,9 @@ fn limits(config: &Config) -> Value {
             "burst": limits.login_rate.burst,
         },
         "max_pre_auth_connections": limits.max_pre_auth_connections,
-        "max_frame": { "postgres": limits.max_frame_postgres, "redis": limits.max_frame_redis },
+        "max_frame": {
+            "postgres": limits.max_frame_postgres, "redis": limits.max_frame_redis, "mysql": limits.max_frame_mysql,
+        },
         "buffer_per_direction": limits.buffer_per_direction,
         "client_idle_timeout": duration(limits.client_idle_timeout),
         "write_stall_timeout": duration(limits.write_stall_timeout),

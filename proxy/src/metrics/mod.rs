@@ -12,19 +12,22 @@ pub enum Served {
     Postgres,
     /// Redis.
     Redis,
+    /// MySQL and MariaDB.
+    Mysql,
 }
 
 impl Served {
     /// How many there are.
-    pub const COUNT: usize = 2;
+    pub const COUNT: usize = 3;
     /// All of them, in order.
-    pub const ALL: [Served; Self::COUNT] = [Served::Postgres, Served::Redis];
+    pub const ALL: [Served; Self::COUNT] = [Served::Postgres, Served::Redis, Served::Mysql];
 
     /// The metric label.
     pub const fn word(self) -> &'static str {
         match self {
             Served::Postgres => "postgres",
             Served::Redis => "redis",
+            Served::Mysql => "mysql",
         }
     }
 

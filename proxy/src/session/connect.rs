@@ -36,6 +36,8 @@ struct RulesParts {
     statements: AuditedStatements,
     parameters: ParameterDetail,
     cancel: cancel::Route,
+    enforces_names: bool,
+    told_id: Option<u32>,
     redis: Option<Box<Commands>>,
 }
 
@@ -80,12 +82,13 @@ impl<P: Protocol> Session<Permitted<P>> {
             frame_bytes_max: match self.listener.served {
                 Served::Postgres => settings.postgres_frame_bytes_max,
                 Served::Redis => settings.redis_frame_bytes_max,
+                Served::Mysql => settings.mysql_frame_bytes_max,
             },
             text_bytes_max: settings.query_text_bytes_max,
             inline_commands: self.listener.inline_commands,
         };
         let redis = match self.listener.served {
-            Served::Postgres => None,
+            Served::Postgres | Served::Mysql => None,
             Served::Redis => Some(Commands::new(&self.core, &self.state.permit, self.argument_detail())),
         };
         let parameters = settings.parameters;
@@ -156,6 +159,7 @@ impl<P: Protocol> Connected<P> {
             AuditedParameters::Types => ParameterDetail::Types,
             AuditedParameters::None => ParameterDetail::None,
         });
+        let told_id = P::told_id(&opening);
         Connected {
             machine: P::machine(opening, login, key, limits),
             backend,
@@ -164,6 +168,8 @@ impl<P: Protocol> Connected<P> {
                 statements: audit.map_or(AuditedStatements::All, |a| a.statements),
                 parameters: parameters.unwrap_or(default_parameters),
                 cancel: route,
+                enforces_names: permit.checks_names(),
+                told_id,
                 redis,
             },
             control,
@@ -187,6 +193,7 @@ impl<P: Protocol> Session<Connected<P>> {
         let Connected { machine, backend, rules, control, places } = state;
         let mut with_rules = Rules::new(trail, rules.commands, rules.statements, rules.parameters, rules.cancel);
         with_rules.redis = rules.redis;
+        (with_rules.enforces_names, with_rules.told_id) = (rules.enforces_names, rules.told_id);
         let pump = Box::new(Pump::new(machine, client, backend, with_rules, core.clone(), control));
         Running { pump, core, place, _places: places }
     }

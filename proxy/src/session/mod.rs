@@ -13,6 +13,7 @@ mod connect;
 mod identify;
 mod lane;
 pub mod link;
+mod mysql;
 mod parameters;
 pub mod port;
 pub mod pump;
@@ -29,6 +30,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use ringgate_protocol::Protocol;
+use ringgate_protocol::mysql::Mysql;
 use ringgate_protocol::postgres::Postgres;
 use ringgate_protocol::redis::Redis;
 
@@ -96,6 +98,7 @@ pub fn start(core: Rc<Core>, stream: Stream, peer: Peer, listener: Arc<Listener>
     match listener.served {
         Served::Postgres => spawn::<Postgres>(core, stream, peer, listener),
         Served::Redis => spawn::<Redis>(core, stream, peer, listener),
+        Served::Mysql => spawn::<Mysql>(core, stream, peer, listener),
     }
 }
 

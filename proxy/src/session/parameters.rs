@@ -1,4 +1,4 @@
-//! PostgreSQL's bound parameters as the audit wants them: decoded where the type is known and common.
+//! Bound parameters as the audit wants them: decoded where the type is known and common.
 
 use ringgate_audit::event;
 use ringgate_protocol::Parameters;
@@ -22,7 +22,14 @@ impl event::Parameters for Bound<'_> {
         if self.detail == ParameterDetail::None {
             return;
         }
-        let Parameters::Postgres { body, types, .. } = self.parameters else { return };
+        let (body, types) = match self.parameters {
+            Parameters::None => return,
+            Parameters::Mysql(bound) if self.detail == ParameterDetail::Types => {
+                return super::mysql::walk_types(&bound, each);
+            }
+            Parameters::Mysql(bound) => return super::mysql::walk(&bound, VALUE_BYTES_MAX, each),
+            Parameters::Postgres { body, types, .. } => (body, types),
+        };
         // The machine has checked the frame; a body that was cut just ends the walk early.
         let _ = walk(body, types, self.detail, each);
     }

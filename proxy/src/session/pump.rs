@@ -339,7 +339,7 @@ impl<M: Machine> Pump<M> {
                         Note::Successes { first, count } => {
                             self.rules.successes(&self.core, &self.control, first, count);
                         }
-                        Note::BackendKey { pid, secret } => self.rules.backend_key(&self.control, pid, secret),
+                        Note::BackendKey { pid, secret } => self.rules.backend_key(&self.core, &self.control, pid, secret),
                         Note::Ready => match self.rules.ready(&self.core) {
                             Ok(()) => {}
                             Err(refused) => {
@@ -354,7 +354,7 @@ impl<M: Machine> Pump<M> {
                         Note::Goodbye => self.rules.goodbye = true,
                     },
                     Ok(Step::Ask(operation)) => match self.rules.ask(&self.core, &self.control, &operation) {
-                        rule::Answer::Allow { ticket, position, hash } => {
+                        rule::Answer::Allow { ticket, position, hash, killed } => {
                             if hash && let Some(from) = operation.text.streams_from {
                                 lane.hash(ticket.ei, from, operation.text.full_bytes);
                             }
@@ -362,7 +362,8 @@ impl<M: Machine> Pump<M> {
                                 lane.parked_tickets.push(ticket);
                                 newest = position;
                             }
-                            if let Resumed::Forward { len } = self.machine.resume(Ruling::Allow(ticket)) {
+                            let ruling = killed.map_or(Ruling::Allow(ticket), |id| Ruling::AllowKill(ticket, id));
+                            if let Resumed::Forward { len } = self.machine.resume(ruling) {
                                 lane.forward = len;
                             }
                         }

@@ -15,8 +15,9 @@ use ringgate_protocol::{
 use super::commands::{self, Commands, Denied, KeyList, ValueList};
 use super::parameters::Bound;
 use super::trail::Trail;
-use super::{End, statement};
+use super::{End, mysql, statement};
 use crate::metrics::Served;
+use crate::plane::{Told, ToldPlace};
 use crate::session::cancel::BackendKey;
 use crate::settings::{ArgumentDetail, ParameterDetail, QueryText};
 use crate::worker::{Control, Core};
@@ -33,6 +34,10 @@ pub struct Rules {
     pub parameters: ParameterDetail,
     /// Where a cancel for this session goes.
     pub cancel: super::cancel::Route,
+    /// The databases that a session names in its course are judged (`enforce_db_names`).
+    pub enforces_names: bool,
+    /// The id that the client was told before its connection to the database had one.
+    pub told_id: Option<u32>,
     /// What commands are judged by, where the protocol has commands.
     pub redis: Option<Box<Commands>>,
     /// The client has said goodbye.
@@ -40,6 +45,7 @@ pub struct Rules {
     now_us: u64,
     unix_us: u64,
     backend_pid: u32,
+    told: Option<ToldPlace>,
 }
 
 /// What the pump does with an operation.
@@ -52,6 +58,8 @@ pub enum Answer {
         position: Option<Position>,
         /// The rest of the text has to be hashed as it passes.
         hash: bool,
+        /// The id of the database's that a KILL is to name in place of ours.
+        killed: Option<u32>,
     },
     /// Refuse it; the session goes on.
     Refuse {
@@ -95,11 +103,14 @@ impl Rules {
             statements,
             parameters,
             cancel,
+            enforces_names: false,
+            told_id: None,
             redis: None,
             goodbye: false,
             now_us: 0,
             unix_us: 0,
             backend_pid: 0,
+            told: None,
         }
     }
 
@@ -127,6 +138,10 @@ impl Rules {
         if !self.commands.allows(operation.class as u8) {
             return self.denied(core, operation);
         }
+        let is_mysql = self.trail.served == Served::Mysql;
+        if is_mysql && let Err(refused) = mysql::check(core, control, operation, self.enforces_names) {
+            return self.refused(core, operation, refused);
+        }
         let ei = self.trail.next_ei();
         let ticket = Ticket { ei, at_us: self.now_us };
         let text = &operation.text;
@@ -141,8 +156,10 @@ impl Rules {
         } else if !streams && text.full_bytes > text.head.len() as u64 {
             shown.sha256 = text.sha256;
         }
+        let killed = if is_mysql { mysql::killed(core, control, operation.verb) } else { None };
         if !self.is_recorded(operation, shown.query_type) {
-            return Answer::Allow { ticket: Ticket { ei: u32::MAX, ..ticket }, position: None, hash: false };
+            let ticket = Ticket { ei: Ticket::UNRECORDED, ..ticket };
+            return Answer::Allow { ticket, position: None, hash: false, killed };
         }
         let bound = Bound { parameters: operation.parameters, detail: self.parameters };
         let event = event_of(operation, shown, &bound);
@@ -154,7 +171,7 @@ impl Rules {
                     core.counters.of(self.trail.served).statements.fetch_add(1, Relaxed);
                 }
                 let position = core.plane.settings.durable.then_some(position);
-                Answer::Allow { ticket, position, hash: needs_hash }
+                Answer::Allow { ticket, position, hash: needs_hash, killed }
             }
             Err(Refused::Full) => Answer::Wait,
             Err(_) => Answer::of(unrecorded(core, self.trail.served)),
@@ -192,7 +209,8 @@ impl Rules {
         };
         if !is_recorded {
             self.count_statement(core, control);
-            return Answer::Allow { ticket: Ticket { ei: Ticket::UNRECORDED, ..ticket }, position: None, hash: false };
+            let ticket = Ticket { ei: Ticket::UNRECORDED, ..ticket };
+            return Answer::Allow { ticket, position: None, hash: false, killed: None };
         }
         let detail = rules.detail;
         let (keys, values) = (KeyList(command), ValueList(command));
@@ -212,7 +230,7 @@ impl Rules {
                     self.record_mode(core, mode);
                 }
                 let position = core.plane.settings.durable.then_some(position);
-                Answer::Allow { ticket, position, hash: false }
+                Answer::Allow { ticket, position, hash: false, killed: None }
             }
             Err(refused) => {
                 if let Some(rules) = self.redis.as_mut() {
@@ -308,6 +326,7 @@ impl Rules {
                 copy_bytes: outcome.copy_bytes,
                 query_sha256: sha256,
                 skipped: outcome.skipped,
+                warnings: outcome.warnings,
             },
         );
         self.settle(core, control, outcome.ticket.ei, 1, outcome.success);
@@ -347,6 +366,7 @@ impl Rules {
                 copy_bytes: 0,
                 query_sha256: None,
                 skipped,
+                warnings: 0,
             },
         );
     }
@@ -357,8 +377,13 @@ impl Rules {
     }
 
     /// Keeps the database's own cancel key.
-    pub fn backend_key(&mut self, control: &Control, pid: u32, secret: &[u8]) {
+    pub fn backend_key(&mut self, core: &Core, control: &Control, pid: u32, secret: &[u8]) {
         self.backend_pid = pid;
+        if let (Some(id), None) = (self.told_id, &self.told) {
+            let about = &control.about;
+            let told = Told { user: about.identity.user.clone(), service: about.service.clone(), connection: pid };
+            self.told = Some(core.plane.tell(id, told));
+        }
         *control.backend.borrow_mut() = Some(BackendKey { pid, secret: secret.into(), route: self.cancel.clone() });
     }
 
@@ -386,11 +411,23 @@ impl Rules {
         End::Protocol
     }
 
+    #[cold]
+    fn refused(&mut self, core: &Core, operation: &Operation<'_>, refused: mysql::Refused) -> Answer {
+        core.counters.of(self.trail.served).statements_refused.fetch_add(1, Relaxed);
+        let mysql::Refused { kind, message, detail } = refused;
+        let shown = denied_statement(operation);
+        let bound = Bound { parameters: operation.parameters, detail: self.parameters };
+        // Nothing is forwarded, recorded or not.
+        let event = Event::Query { statement: shown, parameters: &bound, error: &detail };
+        let _ = self.trail.record_at(core, self.unix_us, &event);
+        Answer::Refuse { kind, message: message.into(), detail: String::new(), hint: "" }
+    }
+
     fn denied(&mut self, core: &Core, operation: &Operation<'_>) -> Answer {
         core.counters.of(self.trail.served).statements_refused.fetch_add(1, Relaxed);
         let detail =
             format!("the command class {} is not permitted by any role of this session", operation.class.word());
-        let shown = statement_of(operation);
+        let shown = denied_statement(operation);
         let bound = Bound { parameters: operation.parameters, detail: self.parameters };
         let event = match operation.verb {
             Verb::FunctionCall => {
@@ -413,8 +450,15 @@ impl Rules {
     }
 
     fn is_recorded(&self, operation: &Operation<'_>, query_type: &str) -> bool {
+        if let Verb::Mysql(verb) = operation.verb
+            && !mysql::is_recorded(verb)
+        {
+            return false;
+        }
         match self.statements {
             AuditedStatements::All => true,
+            _ if operation.verb == Verb::Authenticate => true,
+            AuditedStatements::DdlDml if matches!(operation.verb, Verb::Mysql(v) if mysql::is_housekeeping(v)) => false,
             AuditedStatements::DdlDml => operation.verb == Verb::FunctionCall || statement::is_ddl_or_dml(query_type),
             AuditedStatements::None => false,
         }
@@ -442,6 +486,19 @@ fn statement_of<'a>(operation: &Operation<'a>) -> Statement<'a> {
     }
 }
 
+/// The statement of a refusal: a command without a text has its name there.
+fn denied_statement<'a>(operation: &Operation<'a>) -> Statement<'a> {
+    let mut shown = statement_of(operation);
+    if shown.text.is_empty() {
+        shown.text = match operation.verb {
+            Verb::Authenticate => b"COM_CHANGE_USER",
+            verb => mysql::name_of(verb),
+        };
+        shown.full_bytes = shown.text.len() as u64;
+    }
+    shown
+}
+
 fn event_of<'a>(operation: &Operation<'a>, statement: Statement<'a>, bound: &'a Bound<'a>) -> Event<'a> {
     let Operation { statement: name, portal, .. } = *operation;
     match operation.verb {
@@ -452,7 +509,9 @@ fn event_of<'a>(operation: &Operation<'a>, statement: Statement<'a>, bound: &'a 
         Verb::CloseStatement => Event::Close { is_portal: false, name },
         Verb::ClosePortal => Event::Close { is_portal: true, name: portal },
         Verb::FunctionCall => Event::FunctionCall { oid: operation.function_oid, arguments: bound, error: "" },
-        Verb::Command | Verb::Authenticate | Verb::Mysql(_) => Event::Query { statement, parameters: bound, error: "" },
+        Verb::Mysql(verb) => mysql::event(verb, statement, bound),
+        Verb::Authenticate => mysql::change_user(operation, bound),
+        Verb::Command => Event::Query { statement, parameters: bound, error: "" },
     }
 }
 

@@ -46,6 +46,12 @@ impl Session<Accepted> {
         if self.listener.plain.is_some() {
             opening.offer_no_tls();
         }
+        if self.core.policy.borrow().current().offers_local_files() {
+            opening.offer_local_files();
+        }
+        if let Some(version) = &self.listener.server_version {
+            opening.greet_as(version);
+        }
         let mut out = Vec::new();
         opening.start(&mut out);
         loop {
@@ -69,8 +75,9 @@ impl Session<Accepted> {
                 }
                 Ok(Opened::Answered { len }) => self.client.plain.consume(len),
                 Ok(Opened::StartTls { len }) => {
-                    // Bytes behind the request were sent in the clear by whoever stands in the middle.
-                    if self.client.plain.len() > len {
+                    // Bytes behind the request were sent in the clear by whoever stands in the middle, unless they
+                    // are the first record: TLS itself finds out.
+                    if self.client.plain.len() > len && !P::TLS_FOLLOWS_AT_ONCE {
                         return Err(self.violated("bytes stuffed behind the TLS request"));
                     }
                     self.client.plain.consume(len);
