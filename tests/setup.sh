@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo run against, when it is missing: PostgreSQL, Redis, their clients, faketime,
+# Installs what the tests and the demo run against, when it is missing: PostgreSQL, Redis, MariaDB, their clients, faketime,
 # and a Python environment with psycopg, asyncpg and redis-py. `setup.sh --loadtest` adds what Ringgate is measured
 # beside: PgBouncer, HAProxy and Envoy. Quick when all is there; safe to run twice and in parallel.
 set -euo pipefail
@@ -18,6 +18,8 @@ have redis-server || missing+=(redis-server)
 have redis-cli || missing+=(redis-tools)
 have cc || missing+=(gcc libc6-dev)
 have faketime || missing+=(faketime)
+have mariadbd || missing+=(mariadb-server)
+have mariadb || missing+=(mariadb-client)
 have setpriv || missing+=(util-linux)
 if [[ ${1:-} == --loadtest ]]; then
     have pgbouncer || missing+=(pgbouncer)

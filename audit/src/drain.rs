@@ -153,7 +153,18 @@ mod tests {
     fn result(query_ei: u32) -> Event<'static> {
         let (code, error) = (&b""[..], &b""[..]);
         let (success, rows, duration_us, copy_bytes, query_sha256, skipped) = (true, Some(1), 5, 0, None, false);
-        Event::Result { query_ei, success, rows, duration_us, code, error, copy_bytes, query_sha256, skipped, warnings: 0 }
+        Event::Result {
+            query_ei,
+            success,
+            rows,
+            duration_us,
+            code,
+            error,
+            copy_bytes,
+            query_sha256,
+            skipped,
+            warnings: 0,
+        }
     }
 
     /// Two sessions, one inside the other: their slots and what they record.

@@ -327,8 +327,7 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
         let inline_commands = config.listeners.redis.as_ref().is_none_or(|redis| redis.inline);
         let plain_route = Some(plain_route(plain, authority)?);
         let server_version = config.listeners.mysql.as_ref().and_then(|mysql| mysql.server_version.clone());
-        let listener =
-            Listener { plain: plain_route, inline_commands, server_version, ..Listener::new(served) };
+        let listener = Listener { plain: plain_route, inline_commands, server_version, ..Listener::new(served) };
         match &plain.addr {
             config::Listen::Tcp(addr) => {
                 let (socket, addr) =

@@ -16,7 +16,7 @@ use crate::{places, process, process::Said};
 /// How to reach one database through Ringgate: a copy of its own, so that a later login changes nothing here.
 #[derive(Clone, Debug)]
 pub struct DbConfig {
-    /// `postgres` or `redis`.
+    /// `postgres`, `redis` or `mysql`.
     pub protocol: String,
     /// Host of the gateway, as its certificate names it.
     pub host: String,
@@ -49,7 +49,7 @@ impl DbConfig {
             other => panic!("key {key} is {other} in {json}"),
         };
         let protocol = text("protocol");
-        assert!(matches!(protocol.as_str(), "postgres" | "redis"), "protocol {protocol}");
+        assert!(matches!(protocol.as_str(), "postgres" | "redis" | "mysql"), "protocol {protocol}");
         let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
         let copy = |key: &str| {
             let from = PathBuf::from(text(key));

@@ -46,6 +46,11 @@ impl Setup {
         Setup::named(driver, crate::redis::SERVICE, uri)
     }
 
+    /// With one MariaDB [`crate::mysql::SERVICE`] at `uri`.
+    pub fn mysql(driver: Driver, uri: &str) -> Setup {
+        Setup::named(driver, crate::mysql::SERVICE, uri)
+    }
+
     fn named(driver: Driver, name: &str, uri: &str) -> Setup {
         Setup {
             driver,
@@ -88,6 +93,7 @@ impl Setup {
             base,
             port: places::free_port(),
             redis_port: places::free_port(),
+            mysql_port: places::free_port(),
             diagnostics_port: places::free_port(),
             setup: self,
             child: None,
@@ -105,6 +111,8 @@ pub struct Gateway {
     pub port: u16,
     /// Port of the Redis listener.
     pub redis_port: u16,
+    /// Port of the MySQL listener.
+    pub mysql_port: u16,
     /// Port of metrics and health.
     pub diagnostics_port: u16,
     setup: Setup,
@@ -155,7 +163,11 @@ impl Gateway {
         }
         command.arg(places::ringgate());
         let address = |port: u16| format!("127.0.0.1:{port}");
-        let listeners = [("postgres", address(self.port)), ("redis", address(self.redis_port))];
+        let listeners = [
+            ("postgres", address(self.port)),
+            ("redis", address(self.redis_port)),
+            ("mysql", address(self.mysql_port)),
+        ];
         if self.setup.from_file {
             command.arg("server").arg("-c").arg(self.data().join("ringgate.yaml"));
             for (name, address) in listeners {

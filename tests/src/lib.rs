@@ -1,4 +1,4 @@
-//! Harness of the end-to-end tests: real PostgreSQL and Redis servers, the real binary, real clients, and peers that misbehave.
+//! Harness of the end-to-end tests: real PostgreSQL, MariaDB and Redis servers, the real binary, real clients, and peers that misbehave.
 //!
 //! | Variable | Effect |
 //! |---|---|
@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod chopper;
 pub mod db_config;
 pub mod gateway;
+pub mod mysql;
 pub mod places;
 pub mod postgres;
 pub mod process;

@@ -102,11 +102,11 @@ pub(crate) struct Quickstart {
     /// Directory of everything; made when it is not there
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
-    /// Database to register, NAME=postgres://user:password@host:port/database or NAME=redis://:password@host:port;
-    /// repeatable
+    /// Database to register, NAME=postgres://user:password@host:port/database, NAME=mysql://... or
+    /// NAME=redis://:password@host:port; repeatable
     #[arg(long = "db", value_name = "NAME=URI")]
     pub(crate) databases: Vec<String>,
-    /// Listener address on loopback, e.g. postgres=127.0.0.1:6432, redis=127.0.0.1:7379 or diag=127.0.0.1:3000;
+    /// Listener address on loopback, e.g. postgres=127.0.0.1:6432, redis=127.0.0.1:7379, mysql=127.0.0.1:3307 or diag=127.0.0.1:3000;
     /// repeatable
     #[arg(long = "listen", value_name = "NAME=ADDR")]
     pub(crate) listeners: Vec<String>,
@@ -235,6 +235,8 @@ pub(crate) enum ConnectionFormat {
     Pgservice,
     /// JDBC URL
     Jdbc,
+    /// Group of an option file of the mysql and mariadb clients
+    Mycnf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -339,6 +341,10 @@ pub(crate) enum SignFormat {
     Postgres,
     /// Redis and Redis Cluster, with the lines of redis.conf
     Redis,
+    /// MySQL, with its option lines
+    Mysql,
+    /// MariaDB, with its option lines
+    Mariadb,
 }
 
 #[derive(Debug, Subcommand)]

@@ -31,6 +31,8 @@ pub(super) fn sign(context: &Context, sign: &Sign) -> Result<(), Failure> {
     output::write(&match sign.format {
         SignFormat::Db | SignFormat::Postgres => postgres_text(&key, &cert, &cas),
         SignFormat::Redis => redis_text(&key, &cert, &cas, sign.peer),
+        SignFormat::Mysql => mysql_text(&key, &cert, &cas, "mysqld", "ALTER INSTANCE RELOAD TLS"),
+        SignFormat::Mariadb => mysql_text(&key, &cert, &cas, "mariadbd", "FLUSH SSL"),
     })
 }
 
@@ -67,6 +69,17 @@ fn redis_text(key: &str, cert: &str, cas: &str, peer: bool) -> String {
     )
 }
 
+/// The options of my.cnf, and the users that the gateway's certificates are for.
+fn mysql_text(key: &str, cert: &str, cas: &str, group: &str, reload: &str) -> String {
+    format!(
+        "# my.cnf (the files must belong to the server's user, the key with mode 0600)\n\
+         [{group}]\nssl-ca={cas}\nssl-cert={cert}\nssl-key={key}\nrequire_secure_transport=ON\n\n\
+         # users: the gateway logs in with a certificate whose name is the database user (auth: mtls)\n\
+         CREATE USER 'alice'@'%' REQUIRE SUBJECT '/CN=alice';\n\n\
+         # then restart the server; renewed files are taken up by: {reload}\n"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +94,16 @@ mod tests {
         }
         assert!(!text.contains("tls-cluster"));
         assert!(redis_text("/s.key", "/s.crt", "/s.cas", true).contains("tls-cluster yes\n"));
+    }
+
+    #[test]
+    fn mysql_is_told_its_files_and_whom_they_are_for() {
+        let text = mysql_text("/s.key", "/s.crt", "/s.cas", "mariadbd", "FLUSH SSL");
+        for line in ["[mariadbd]", "ssl-ca=/s.cas", "ssl-cert=/s.crt", "ssl-key=/s.key", "require_secure_transport=ON"]
+        {
+            assert!(text.lines().any(|l| l == line), "{line}");
+        }
+        assert!(text.contains("REQUIRE SUBJECT '/CN=alice'") && text.contains("FLUSH SSL"));
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(super) fn run(context: &Context, arguments: &ProxyDb) -> Result<(), Failure>
         speech: match protocol {
             Protocol::Postgres => Speech::Postgres,
             Protocol::Redis => Speech::Redis,
+            Protocol::Mysql => Speech::Mysql,
         },
         gateway: address,
         server_name: gateway.host.clone(),

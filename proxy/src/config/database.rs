@@ -48,7 +48,8 @@ fn entry(path: &str, node: &Node, problems: &RefCell<Vec<Problem>>, names: &mut 
     if name.is_none() && s.get("name").is_none() {
         s.missing("name", "name: my-postgres");
     }
-    let protocol = s.choice("protocol", &[("postgres", "postgres"), ("redis", "redis"), ("mysql", "mysql"), ("mariadb", "mysql")]);
+    let protocol =
+        s.choice("protocol", &[("postgres", "postgres"), ("redis", "redis"), ("mysql", "mysql"), ("mariadb", "mysql")]);
     if protocol.is_none() && s.get("protocol").is_none() {
         s.missing("protocol", "protocol: postgres");
     }
@@ -105,12 +106,11 @@ fn uri(s: &Section<'_>, protocol: &str) -> Option<String> {
         );
         return None;
     }
-    let schemes: &[&str] =
-        match protocol {
-            "redis" => &["redis://", "rediss://"],
-            "mysql" => &["mysql://", "mariadb://"],
-            _ => &["postgres://", "postgresql://"],
-        };
+    let schemes: &[&str] = match protocol {
+        "redis" => &["redis://", "rediss://"],
+        "mysql" => &["mysql://", "mariadb://"],
+        _ => &["postgres://", "postgresql://"],
+    };
     let address = schemes.iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
     // The resource reader knows the parameters of a Redis URI, and answers for them.
     let address = match protocol {

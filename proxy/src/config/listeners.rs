@@ -99,7 +99,8 @@ fn plain(parent: &Section<'_>, index: usize, node: &Node) -> Option<PlainListene
         }
         listen => Ok(listen),
     });
-    let protocol = s.choice("protocol", &[("postgres", "postgres"), ("redis", "redis"), ("mysql", "mysql"), ("mariadb", "mysql")]);
+    let protocol =
+        s.choice("protocol", &[("postgres", "postgres"), ("redis", "redis"), ("mysql", "mysql"), ("mariadb", "mysql")]);
     let protocol = protocol.unwrap_or("postgres");
     let text = |key: &'static str| {
         let value = s.text(key);

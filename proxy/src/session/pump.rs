@@ -339,7 +339,9 @@ impl<M: Machine> Pump<M> {
                         Note::Successes { first, count } => {
                             self.rules.successes(&self.core, &self.control, first, count);
                         }
-                        Note::BackendKey { pid, secret } => self.rules.backend_key(&self.core, &self.control, pid, secret),
+                        Note::BackendKey { pid, secret } => {
+                            self.rules.backend_key(&self.core, &self.control, pid, secret)
+                        }
                         Note::Ready => match self.rules.ready(&self.core) {
                             Ok(()) => {}
                             Err(refused) => {

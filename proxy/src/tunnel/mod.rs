@@ -5,12 +5,14 @@
 //!              ── startup ───────> connection ──┤
 //!              ── CancelRequest ─> connection ──┘  (of its own, closed after the request)
 //! ```
-//! A Redis client says nothing about encryption: its bytes are carried from the first one on.
+//! A Redis client says nothing about encryption: its bytes are carried from the first one on. A MySQL client waits for
+//! a greeting: see `greeting`.
 //!
 //! A developer's tool: two threads per connection. The key stays in memory. Certificates are exchanged before they
 //! expire; connections that are open keep the one they began with.
 
 mod credential;
+mod greeting;
 mod link;
 mod startup;
 
@@ -56,6 +58,8 @@ pub(crate) enum Speech {
     Postgres,
     /// Begins with a command.
     Redis,
+    /// Waits for the server's greeting.
+    Mysql,
 }
 
 impl Speech {
@@ -63,7 +67,7 @@ impl Speech {
     fn alpn(self) -> Vec<Vec<u8>> {
         match self {
             Speech::Postgres => vec![b"postgresql".to_vec()],
-            Speech::Redis => Vec::new(),
+            Speech::Redis | Speech::Mysql => Vec::new(),
         }
     }
 
@@ -71,7 +75,7 @@ impl Speech {
     fn first(self, client: &mut Client) -> io::Result<startup::First> {
         match self {
             Speech::Postgres => startup::read(client),
-            Speech::Redis => Ok(startup::First::Startup(Vec::new())),
+            Speech::Redis | Speech::Mysql => Ok(startup::First::Startup(Vec::new())),
         }
     }
 
@@ -84,6 +88,7 @@ impl Speech {
                 let why = why.replace(['\r', '\n'], " ");
                 io::Write::write_all(client, format!("-ERR ringgate: {why}\r\n").as_bytes())
             }
+            Speech::Mysql => greeting::refuse(client, why),
         }
     }
 }
@@ -162,17 +167,21 @@ pub(super) struct Gateway {
 
 impl Gateway {
     /// Connects and completes the handshake, so that a refusal is known before bytes are sent.
-    fn connect(&self) -> io::Result<(TcpStream, rustls::ClientConnection)> {
+    fn connect(&self) -> io::Result<(TcpStream, rustls::ClientConnection, Option<greeting::Greeting>)> {
         let mut socket = TcpStream::connect_timeout(&self.address, STARTUP_TIMEOUT)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(STARTUP_TIMEOUT))?;
+        let greeted = match self.speech {
+            Speech::Mysql => Some(greeting::ask_for_tls(&mut socket)?),
+            Speech::Postgres | Speech::Redis => None,
+        };
         let mut tls =
             rustls::ClientConnection::new(self.config.clone(), self.server_name.clone()).map_err(io::Error::other)?;
         while tls.is_handshaking() {
             tls.complete_io(&mut socket)?;
         }
         socket.set_read_timeout(None)?;
-        Ok((socket, tls))
+        Ok((socket, tls, greeted))
     }
 }
 
@@ -183,7 +192,7 @@ fn serve(mut client: Client, gateway: &Gateway) -> io::Result<()> {
     let connected = gateway.connect();
     match (first, connected) {
         (startup::First::Cancel(message), connected) => {
-            let (mut socket, mut tls) = connected?;
+            let (mut socket, mut tls, _) = connected?;
             io::Write::write_all(&mut tls.writer(), &message)?;
             tls.send_close_notify();
             while tls.wants_write() {
@@ -197,7 +206,14 @@ fn serve(mut client: Client, gateway: &Gateway) -> io::Result<()> {
             gateway.speech.refuse(&mut client, &why)?;
             Err(e)
         }
-        (startup::First::Startup(message), Ok((socket, tls))) => link::carry(client, socket, tls, &message),
+        (startup::First::Startup(message), Ok((mut socket, mut tls, greeted))) => {
+            if let Some(greeted) = greeted {
+                client.set_read_timeout(Some(STARTUP_TIMEOUT))?;
+                greeted.sign_in(&mut client, &mut rustls::Stream::new(&mut tls, &mut socket))?;
+                client.set_read_timeout(None)?;
+            }
+            link::carry(client, socket, tls, &message)
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod hostile_start;
 mod hostile_stream;
 mod load;
 mod login_to_database;
+mod mysql_basics;
 mod policy;
 mod protection;
 mod redis_audit;

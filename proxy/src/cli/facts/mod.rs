@@ -1,6 +1,7 @@
-//! What a client needs to connect, in every form `db config` offers (user-experience 9). `postgres` and `redis` know
-//! the forms of their clients.
+//! What a client needs to connect, in every form `db config` offers (user-experience 9). `postgres`, `redis` and
+//! `mysql` know the forms of their clients.
 
+mod mysql;
 mod postgres;
 mod redis;
 
@@ -39,12 +40,15 @@ pub(crate) struct Facts {
 pub(crate) enum Protocol {
     Postgres,
     Redis,
+    Mysql,
 }
 
 impl Protocol {
+    const ALL: [Protocol; 3] = [Protocol::Postgres, Protocol::Redis, Protocol::Mysql];
+
     /// The protocol of a route.
     pub(crate) fn named(word: &str) -> Result<Protocol, Failure> {
-        [Protocol::Postgres, Protocol::Redis]
+        Protocol::ALL
             .into_iter()
             .find(|protocol| protocol.word() == word)
             .ok_or_else(|| Failure::new(Exit::Failed, format!("protocol {word} is not served by this version")))
@@ -55,6 +59,7 @@ impl Protocol {
         match self {
             Protocol::Postgres => "postgres",
             Protocol::Redis => "redis",
+            Protocol::Mysql => "mysql",
         }
     }
 
@@ -63,14 +68,16 @@ impl Protocol {
         match self {
             Protocol::Postgres => 5432,
             Protocol::Redis => 6379,
+            Protocol::Mysql => 3306,
         }
     }
 
     /// The native client, and the package that has it.
-    pub(crate) const fn client(self) -> (&'static str, &'static str) {
+    pub(crate) fn client(self) -> (&'static str, &'static str) {
         match self {
             Protocol::Postgres => ("psql", "postgresql-client"),
             Protocol::Redis => ("redis-cli", "redis-tools"),
+            Protocol::Mysql => (mysql::program(), "mariadb-client"),
         }
     }
 
@@ -79,6 +86,7 @@ impl Protocol {
         match self {
             Protocol::Postgres => postgres::plain_uri(bound, user, database),
             Protocol::Redis => redis::plain_uri(bound, database),
+            Protocol::Mysql => mysql::plain_uri(bound, user, database),
         }
     }
 }
@@ -89,6 +97,7 @@ impl Facts {
         match self.protocol {
             Protocol::Postgres => postgres::variables(self),
             Protocol::Redis => redis::variables(self),
+            Protocol::Mysql => mysql::variables(self),
         }
     }
 
@@ -96,6 +105,7 @@ impl Facts {
         match self.protocol {
             Protocol::Postgres => postgres::uri(self),
             Protocol::Redis => redis::uri(self),
+            Protocol::Mysql => mysql::uri(self),
         }
     }
 
@@ -103,6 +113,7 @@ impl Facts {
         match self.protocol {
             Protocol::Postgres => postgres::command_line(self),
             Protocol::Redis => redis::command_line(self),
+            Protocol::Mysql => mysql::command_line(self),
         }
     }
 
@@ -111,6 +122,7 @@ impl Facts {
         match self.protocol {
             Protocol::Postgres => postgres::client(self, arguments),
             Protocol::Redis => redis::client(self, arguments),
+            Protocol::Mysql => mysql::client(self, arguments),
         }
     }
 
@@ -152,11 +164,14 @@ impl Facts {
     }
 
     pub(crate) fn print(&self, format: ConnectionFormat) -> Result<(), Failure> {
-        let of_postgres = |word: &str| match self.protocol {
-            Protocol::Postgres => Ok(()),
-            other => Err(Failure::new(Exit::Usage, format!("the format {word} is one of postgres"))
-                .why(format!("{} is a database of protocol {}", self.name, other.word()))
-                .attempt(format!("ringgate db config {} --format uri", self.name))),
+        let is_for = |word: &str, protocols: &[Protocol]| match protocols.contains(&self.protocol) {
+            true => Ok(()),
+            false => {
+                let words: Vec<&str> = protocols.iter().map(|protocol| protocol.word()).collect();
+                Err(Failure::new(Exit::Usage, format!("the format {word} is one of {}", words.join(", ")))
+                    .why(format!("{} is a database of protocol {}", self.name, self.protocol.word()))
+                    .attempt(format!("ringgate db config {} --format uri", self.name)))
+            }
         };
         match format {
             ConnectionFormat::Text => output::write(&self.text()),
@@ -164,12 +179,17 @@ impl Facts {
             ConnectionFormat::Uri => output::write(&(self.uri() + "\n")),
             ConnectionFormat::Env => output::write(&self.exports()),
             ConnectionFormat::Pgservice => {
-                of_postgres("pgservice")?;
+                is_for("pgservice", &[Protocol::Postgres])?;
                 output::write(&postgres::service(self))
             }
             ConnectionFormat::Jdbc => {
-                of_postgres("jdbc")?;
-                output::write(&(postgres::jdbc(self) + "\n"))
+                is_for("jdbc", &[Protocol::Postgres, Protocol::Mysql])?;
+                let url = if self.protocol == Protocol::Mysql { mysql::jdbc(self) } else { postgres::jdbc(self) };
+                output::write(&(url + "\n"))
+            }
+            ConnectionFormat::Mycnf => {
+                is_for("mycnf", &[Protocol::Mysql])?;
+                output::write(&mysql::option_group(self))
             }
             ConnectionFormat::Json => output::value(Format::Json, String::new, &self.json()),
             ConnectionFormat::Yaml => output::value(Format::Yaml, String::new, &self.json()),
@@ -214,7 +234,7 @@ mod tests {
 
     #[test]
     fn json_has_the_fields_scripts_rely_on() {
-        for protocol in [Protocol::Postgres, Protocol::Redis] {
+        for protocol in Protocol::ALL {
             let json = facts(protocol).json();
             for field in ["protocol", "host", "port", "user", "database", "ca", "cert", "key", "expires", "uri"] {
                 assert!(!json[field].is_null(), "{field}");

@@ -28,7 +28,7 @@ use super::context::{Context, time};
 use super::failure::{Exit, Failure, file};
 use super::output;
 use super::{login, serve};
-use crate::config::{Config, PostgresListener, RedisListener, parse_listen};
+use crate::config::{Config, MysqlListener, PostgresListener, RedisListener, parse_listen};
 use crate::profile::{Gateway, Profile, private_dir, replace};
 use crate::server::ReadyInfo;
 use register::Registration;
@@ -36,6 +36,7 @@ use register::Registration;
 /// Names of the listeners, and the ports taken when nothing else is asked for.
 const POSTGRES: (&str, u16) = ("postgres", 5432);
 const REDIS: (&str, u16) = ("redis", 6379);
+const MYSQL: (&str, u16) = ("mysql", 3306);
 const DIAG: (&str, u16) = ("diag", 3000);
 
 pub(super) fn run(context: &Context, arguments: Quickstart) -> Result<i32, Failure> {
@@ -190,6 +191,11 @@ fn next_command(data_dir: &Path, registrations: &[Registration]) -> String {
                 command.push_str(&format!(" {name} {}", output::shell_word(value)));
             };
             match target.protocol {
+                // A session may be without a database.
+                "mysql" => {
+                    flag("--db-user", target.user.as_deref().unwrap_or("USER"));
+                    target.database.iter().for_each(|database| flag("--db-name", database));
+                }
                 // User and number have their defaults in every part of the way.
                 "redis" => {
                     target.user.iter().for_each(|user| flag("--db-user", user));
@@ -214,8 +220,8 @@ fn listeners(arguments: &[String]) -> Result<BTreeMap<String, SocketAddr>, Failu
         let (name, address) = argument
             .split_once('=')
             .ok_or_else(|| wrong("it is not NAME=ADDR".to_owned()).attempt("--listen postgres=127.0.0.1:6432"))?;
-        if ![POSTGRES.0, REDIS.0, DIAG.0].contains(&name) {
-            return Err(wrong(format!("`{name}` is not one of postgres, redis, diag")));
+        if ![POSTGRES.0, REDIS.0, MYSQL.0, DIAG.0].contains(&name) {
+            return Err(wrong(format!("`{name}` is not one of postgres, redis, mysql, diag")));
         }
         let address = match parse_listen(address).map_err(wrong)? {
             crate::config::Listen::Tcp(address) => address,
@@ -245,12 +251,14 @@ fn take_addresses(context: &Context, config: &mut Config, asked: &BTreeMap<Strin
     };
     let listeners = &mut config.listeners;
     // Another process may take a port between our look and the server's.
-    listeners.movable = [POSTGRES.0, REDIS.0].into_iter().filter(|name| !asked.contains_key(*name)).collect();
+    listeners.movable = [POSTGRES.0, REDIS.0, MYSQL.0].into_iter().filter(|name| !asked.contains_key(*name)).collect();
     let addr = take(POSTGRES, listeners.postgres.as_ref().map(|p| p.addr))?;
     let cleartext_cancel = listeners.postgres.as_ref().is_none_or(|p| p.cleartext_cancel);
     listeners.postgres = Some(PostgresListener { addr, cleartext_cancel });
     let addr = take(REDIS, listeners.redis.as_ref().map(|r| r.addr))?;
     listeners.redis = Some(RedisListener { addr, ..listeners.redis.clone().unwrap_or_default() });
+    let addr = take(MYSQL, listeners.mysql.as_ref().map(|m| m.addr))?;
+    listeners.mysql = Some(MysqlListener { addr, ..listeners.mysql.clone().unwrap_or_default() });
     listeners.diag = Some(take(DIAG, listeners.diag)?);
     Ok(())
 }
@@ -298,13 +306,13 @@ mod tests {
     #[test]
     fn listeners_are_on_loopback_and_named_once() {
         let parse = |list: &[&str]| listeners(&list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
-        for name in ["postgres", "redis", "diag"] {
+        for name in ["postgres", "redis", "mysql", "diag"] {
             assert_eq!(parse(&[&format!("{name}=127.0.0.1:7")]).unwrap()[name], "127.0.0.1:7".parse().unwrap());
         }
         for wrong in [
             &["postgres"][..],
             &["postgres=0.0.0.0:7"],
-            &["mysql=127.0.0.1:7"],
+            &["mongodb=127.0.0.1:7"],
             &["postgres=unix:///a"],
             &["diag=127.0.0.1:1", "diag=127.0.0.1:2"],
         ] {
@@ -317,6 +325,8 @@ mod tests {
         let next = |argument: &str| next_command(Path::new("./gw"), &register::parse(&[argument.to_owned()]).unwrap());
         let start = "next     ringgate --home ./gw/home db connect";
         assert_eq!(next("o=postgres://app@localhost/x"), format!("{start} o --db-user app --db-name x"));
+        assert_eq!(next("m=mysql://root@localhost/x"), format!("{start} m --db-user root --db-name x"));
+        assert_eq!(next("m=mariadb://root@localhost"), format!("{start} m --db-user root"));
         assert_eq!(next("r=redis://:secret@localhost"), format!("{start} r"));
         assert_eq!(next("r=redis://alice:s@localhost/3"), format!("{start} r --db-user alice --db-name 3"));
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 
-use super::{DIAG, POSTGRES, REDIS};
+use super::{DIAG, MYSQL, POSTGRES, REDIS};
 use crate::cli::failure::{Exit, Failure, file};
 use crate::config::SOCKET_PATH_BYTES_MAX;
 use crate::profile::{private_dir, replace};
@@ -62,7 +62,7 @@ fn not_ours(dir: &Path, why: &str) -> Failure {
 fn config_text(dir: &Path, socket: &Path, asked: &BTreeMap<String, SocketAddr>) -> String {
     let addr =
         |(name, port): (&str, u16)| asked.get(name).copied().unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let (postgres, redis, diag) = (addr(POSTGRES), addr(REDIS), addr(DIAG));
+    let (postgres, redis, mysql, diag) = (addr(POSTGRES), addr(REDIS), addr(MYSQL), addr(DIAG));
     let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let cluster: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(63).collect();
     let cluster = if cluster.trim_matches('-').is_empty() { "ringgate".to_owned() } else { cluster };
@@ -79,6 +79,7 @@ fn config_text(dir: &Path, socket: &Path, asked: &BTreeMap<String, SocketAddr>) 
          listeners:\n\
          \x20 postgres: {{ addr: \"{postgres}\", cleartext_cancel: true }}\n\
          \x20 redis:    {{ addr: \"{redis}\" }}\n\
+         \x20 mysql:    {{ addr: \"{mysql}\" }}\n\
          \x20 diag:     {{ addr: \"{diag}\" }}\n\
          \x20 admin:    {{ unix: {socket} }}\n\
          log: {{ format: text, level: warn }}\n"

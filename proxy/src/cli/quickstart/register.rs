@@ -136,7 +136,8 @@ mod tests {
         for argument in [
             "postgres://u:hunter2@h/x",
             "a b=postgres://u:hunter2@h",
-            "a=mysql://u:hunter2@h",
+            "a=oracle://u:hunter2@h",
+            "a=mysql://u:hunter2@h?nosuch=1",
             "ca=postgres://u:hunter2@h",
             "r=redis://hunter2@h",
         ] {

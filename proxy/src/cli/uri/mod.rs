@@ -1,6 +1,7 @@
-//! `--db NAME=URI` of `quickstart`: the connection URI of a database taken apart. `postgres` and `redis` know what
-//! the URIs of their clients may say; here is what all have in common.
+//! `--db NAME=URI` of `quickstart`: the connection URI of a database taken apart. `postgres`, `redis` and `mysql`
+//! know what the URIs of their clients may say; here is what all have in common.
 
+mod mysql;
 mod postgres;
 mod redis;
 
@@ -11,7 +12,7 @@ use secrecy::SecretString;
 /// A database to register. `Debug` does not show the password.
 #[derive(Debug)]
 pub(crate) struct Target {
-    /// `postgres` or `redis`.
+    /// `postgres`, `redis` or `mysql`.
     pub(crate) protocol: &'static str,
     /// `host:port` or `unix:///path`.
     pub(crate) address: String,
@@ -19,7 +20,7 @@ pub(crate) struct Target {
     pub(crate) user: Option<String>,
     /// Password of the URI.
     pub(crate) password: Option<SecretString>,
-    /// Database of the URI. PostgreSQL's default is the user's name, that of Redis is 0.
+    /// Database of the URI. PostgreSQL's default is the user's name, that of Redis is 0; MySQL needs none.
     pub(crate) database: Option<String>,
     /// `verify-full`, `verify-ca`, `insecure` or `off`.
     pub(crate) tls: &'static str,
@@ -32,7 +33,7 @@ pub(crate) struct Target {
 /// What is wrong with a URI; never shows it, for it may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UriError {
-    #[error("it does not start with postgres://, postgresql://, redis:// or rediss://")]
+    #[error("it does not start with postgres://, postgresql://, mysql://, mariadb://, redis:// or rediss://")]
     Scheme,
     #[error("it names no host")]
     NoHost,
@@ -63,6 +64,7 @@ impl Target {
     pub(crate) fn parse(uri: &str) -> Result<Target, UriError> {
         match uri.split_once("://") {
             Some(("postgres" | "postgresql", rest)) => postgres::parse(rest),
+            Some(("mysql" | "mariadb", rest)) => mysql::parse(rest),
             Some(("redis", rest)) => redis::parse(rest, false),
             Some(("rediss", rest)) => redis::parse(rest, true),
             _ => Err(UriError::Scheme),
@@ -213,14 +215,14 @@ mod tests {
 
     #[test]
     fn what_is_no_uri_of_a_served_database_is_refused() {
-        for uri in ["mysql://h/x", "h:5432", "", "redis:h"] {
+        for uri in ["mongodb://h/x", "h:5432", "", "redis:h"] {
             assert_eq!(Target::parse(uri).err(), Some(UriError::Scheme), "{uri}");
         }
     }
 
     #[test]
     fn a_password_is_not_in_debug_output() {
-        for uri in ["postgres://u:hunter2@h/x", "redis://:hunter2@h"] {
+        for uri in ["postgres://u:hunter2@h/x", "redis://:hunter2@h", "mysql://u:hunter2@h/x"] {
             let target = Target::parse(uri).unwrap();
             assert!(!format!("{target:?}").contains("hunter2"));
         }
