@@ -238,6 +238,10 @@ async fn sign_in<P: Protocol>(
                     return Err(ConnectError::Stuffed);
                 }
                 link.plain.consume(len);
+                if !out.is_empty() {
+                    link.send(&out).await?;
+                    out.clear();
+                }
                 let Some((config, name)) = &prepared.tls else { return Err(ConnectError::Stuffed) };
                 let tls = Tls::client(config.clone(), name.clone()).map_err(LinkError::Tls)?;
                 link.start_tls(tls, None).await?;
