@@ -85,7 +85,7 @@ impl World {
         let tls = tls::config::server(identity, &authority.trust(CaKind::User), None, false, &[KeyExchange::X25519])
             .map(Arc::new)
             .expect("TLS");
-        let tls = ListenerTls { postgres: tls.clone(), redis: tls };
+        let tls = ListenerTls { postgres: tls.clone(), redis: tls.clone(), mysql: tls };
         let (inbox, _) = mpsc::channel();
         let (jobs, _) = mpsc::channel();
         let plane = Plane::new(settings, authority, tls, vec![(inbox, bell)], jobs);
@@ -121,6 +121,7 @@ fn settings() -> Settings {
         write_stall_timeout: Duration::from_secs(60),
         postgres_frame_bytes_max: 1 << 30,
         redis_frame_bytes_max: 512 << 20,
+        mysql_frame_bytes_max: 512 << 20,
         pre_auth_max: 100,
         login_rate_per_second: 0,
         login_burst: 1,
