@@ -38,7 +38,10 @@ impl Mariadb {
         // The server runs as whoever runs the tests.
         let user = format!("--user={}", process::run(Command::new("id").arg("-un")).ok());
         install.arg(&user);
-        assert_eq!(process::run_with_input(&mut install, b"", Duration::from_secs(120)).code, 0, "{HOW_TO_GET_ONE}");
+        // Temporary tables of several servers in one folder have the same names.
+        install.env("TMPDIR", directory.path());
+        let said = process::run_with_input(&mut install, b"", Duration::from_secs(120));
+        assert_eq!(said.code, 0, "{HOW_TO_GET_ONE}: {said:?}");
         let port = places::free_port();
         let log = fs::File::create(directory.path().join("log")).expect("log file");
         let child = Command::new("setpriv")
@@ -46,6 +49,7 @@ impl Mariadb {
             .arg(format!("--socket={}", directory.path().join("socket").display()))
             .arg(format!("--pid-file={}", directory.path().join("pid").display()))
             .args([&format!("--port={port}"), "--bind-address=127.0.0.1", "--innodb-buffer-pool-size=16M"])
+            .env("TMPDIR", directory.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("log file"))
             .stderr(log)

@@ -8,7 +8,7 @@ use ringgate_tests::{
     db_config::DbConfig,
     gateway::{Gateway, Setup},
     mysql::{DATABASE, Mariadb, SERVICE},
-    on_both_drivers, wait,
+    on_both_drivers, process, wait,
 };
 
 on_both_drivers!(
@@ -120,12 +120,14 @@ fn another_database_user_than_the_certificate_says_is_refused(driver: Driver) {
 
 fn a_client_without_a_certificate_or_tls_is_refused(driver: Driver) {
     let (_server, gateway, db) = sold(driver);
-    let plain = db.mariadb_with(&["--skip-ssl"], "SELECT 1");
+    let bare = |tls: &str| {
+        let mut bare = std::process::Command::new("mariadb");
+        bare.args(["--no-defaults", "--protocol=tcp", "-uroot", tls, "-h127.0.0.1", "-e", "SELECT 1"]);
+        process::run(bare.arg(format!("--port={}", db.port)))
+    };
+    let plain = bare("--skip-ssl");
     assert!(plain.stderr.contains("ERROR 1045 (28000)") && plain.stderr.contains("TLS"), "{plain:?}");
-    let mut bare = std::process::Command::new("mariadb");
-    bare.args(["--no-defaults", "--protocol=tcp", "-uroot", "--ssl", "-h127.0.0.1", "-e", "SELECT 1"]);
-    bare.arg(format!("--port={}", db.port));
-    assert_ne!(ringgate_tests::process::run(&mut bare).code, 0);
+    assert_ne!(bare("--ssl").code, 0);
     gateway.record("T3007W", |r| r.text("db_protocol") == "mysql");
     gateway.finish();
 }
