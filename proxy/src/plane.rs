@@ -123,6 +123,8 @@ pub struct Listener {
     pub served: Served,
     /// Commands as plain lines of text are taken, where the protocol has them (`listeners.redis.inline`).
     pub inline_commands: bool,
+    /// What is not supported is said in Teleport's words (`listeners.redis.compat: teleport`).
+    pub teleport_compat: bool,
     /// Whether a cancel request in the clear is served when its key is right.
     pub cleartext_cancel: bool,
     /// A listener without TLS: everybody who comes in is this identity (`listeners.danger_plain`).
@@ -132,7 +134,7 @@ pub struct Listener {
 impl Listener {
     /// One with TLS and the protocol's defaults.
     pub fn new(served: Served) -> Listener {
-        Listener { served, inline_commands: true, cleartext_cancel: true, plain: None }
+        Listener { served, inline_commands: true, teleport_compat: false, cleartext_cancel: true, plain: None }
     }
 }
 

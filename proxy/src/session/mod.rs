@@ -28,9 +28,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use ringgate_protocol::Protocol;
 use ringgate_protocol::postgres::Postgres;
 use ringgate_protocol::redis::Redis;
+use ringgate_protocol::{Limits, Protocol};
 
 pub use close::{End, Ended};
 pub use commands::CommandBits;
@@ -149,6 +149,20 @@ impl<S> Session<S> {
 
     fn count_reject(&self, why: Reject) {
         self.traffic().rejected[why as usize].fetch_add(1, Relaxed);
+    }
+
+    /// The bounds of the session's machine.
+    fn limits(&self) -> Limits {
+        let settings = &self.core.plane.settings;
+        Limits {
+            frame_bytes_max: match self.listener.served {
+                Served::Postgres => settings.postgres_frame_bytes_max,
+                Served::Redis => settings.redis_frame_bytes_max,
+            },
+            text_bytes_max: settings.query_text_bytes_max,
+            inline_commands: self.listener.inline_commands,
+            teleport_compat: self.listener.teleport_compat,
+        }
     }
 
     /// The figures of the session's protocol.
