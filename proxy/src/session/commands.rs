@@ -241,7 +241,7 @@ impl Commands {
         operation: &Operation<'_>,
         command: &redis::Command<'_>,
     ) -> Result<(), Denied> {
-        let snapshot = core.policy.borrow().current().clone();
+        let snapshot = core.newest_policy();
         let mut arguments = command.raw();
         let named: Vec<&[u8]> = match command.name() {
             "MOVE" => arguments.nth(1).into_iter().collect(),
@@ -283,7 +283,7 @@ impl Commands {
                 own => Err(denied(format!("the certificate is for database user {own:?}, not {user:?}"))),
             };
         }
-        let snapshot = core.policy.borrow().current().clone();
+        let snapshot = core.newest_policy();
         let permit = authorize::permit_for(&control.about, &snapshot, user, &control.about.db_name).map_err(denied)?;
         let standing = Standing { user: user.into(), judge: Judge::new(core, &permit), is_signed_in: true };
         self.pend(Pending { ei, standing })
