@@ -56,6 +56,8 @@ pub enum RefusalKind {
     NotAuthorized,
     /// A statement or command refused by policy (42501).
     Denied,
+    /// The client has still to say who it is within the session (28000; Redis NOAUTH).
+    NotSignedIn,
     /// A connection limit is reached (53300).
     TooManyConnections,
     /// The database is not known to the gateway (3D000).

@@ -33,7 +33,7 @@ pub mod wire;
 
 pub use fault::{Fault, FaultKind, Refusal, RefusalKind};
 pub use machine::{
-    BackendTls, Class, Command, Credential, DirectTls, Limits, Login, LoginError, LoginStep, Machine, NEED_BYTES_MAX,
-    Note, Opened, Opening, Operation, Outbox, Outcome, Parameters, Protocol, Resumed, Ruling, SessionKey, Side, SignIn,
-    Startup, Step, Text, Ticket, Verb,
+    Afterword, BackendTls, Class, Command, Credential, DirectTls, Heard, Limits, Login, LoginError, LoginStep, Machine,
+    NEED_BYTES_MAX, Note, Opened, Opening, Operation, Outbox, Outcome, Parameters, Protocol, Resumed, Ruling,
+    SessionKey, Side, SignIn, Startup, Step, Text, Ticket, Verb,
 };

@@ -82,6 +82,11 @@ pub trait Protocol: 'static {
     }
     /// A refusal for a client whose session never came to be, written whole to `out`.
     fn refuse(opening: &mut Self::Opening, refusal: &Refusal<'_>, out: &mut Vec<u8>);
+    /// What goes on telling a client that it was refused, in the place of [`Protocol::refuse`]: for protocols whose
+    /// clients do not show the error of their first commands. `None`: one refusal is enough.
+    fn afterword(_refusal: &Refusal<'_>, _limits: Limits) -> Option<Box<dyn Afterword>> {
+        None
+    }
     /// A cancel request for the database process `pid`, written whole to `out`.
     fn cancel(pid: u32, secret: &[u8], out: &mut Vec<u8>);
     /// A client that asks for TLS does not wait for an answer (MySQL): its ClientHello may stand behind it.
@@ -90,6 +95,30 @@ pub trait Protocol: 'static {
     const TLS_REQUEST: &'static [u8];
     /// Whether a client may start TLS at once.
     const DIRECT_TLS: DirectTls;
+}
+
+/// Answers a client whose session was refused, command by command, until it has heard of it. Lives on the cold path.
+pub trait Afterword {
+    /// `input` starts at the first byte not yet consumed, and may be empty. Answers go to `out`.
+    fn handle(&mut self, input: &[u8], out: &mut Vec<u8>) -> Heard;
+}
+
+/// What an [`Afterword`] has heard.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Undecided until `need` bytes are buffered.
+    Need {
+        /// Total bytes wanted, more than were offered and at most [`NEED_BYTES_MAX`].
+        need: usize,
+    },
+    /// Read, and answered where an answer was due.
+    Read {
+        /// Bytes consumed.
+        len: usize,
+    },
+    /// Enough was said: the connection ends.
+    Done,
 }
 
 /// The rule for a client that starts TLS without asking for it in the protocol's own way.
@@ -130,11 +159,13 @@ pub struct Limits {
     pub text_bytes_max: usize,
     /// Commands written as a line of text are served, by protocols that know them (RESP's inline commands).
     pub inline_commands: bool,
+    /// What is not supported is said in Teleport's words, and RESP3 is not offered (`listeners.redis.compat: teleport`).
+    pub teleport_compat: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { frame_bytes_max: 1 << 30, text_bytes_max: 64 * 1024, inline_commands: true }
+        Limits { frame_bytes_max: 1 << 30, text_bytes_max: 64 * 1024, inline_commands: true, teleport_compat: false }
     }
 }
 
@@ -327,6 +358,11 @@ pub trait Machine {
     fn is_idle(&self) -> bool;
     /// Bytes of the cancel secret as this client was given it: the front of [`SessionKey::secret`].
     fn secret_len(&self) -> usize;
+    /// The client has asked for what the database says by itself, whenever it does (Redis SUBSCRIBE, MONITOR): such a
+    /// session is not idle, however long nothing happens.
+    fn is_listening(&self) -> bool {
+        false
+    }
     /// The database has announced itself that the connection ends: nothing of ours is said after that.
     fn has_parted(&self) -> bool;
     /// Statements forwarded whose outcome has not been seen.

@@ -439,7 +439,7 @@ pub mod fuzz {
             opening,
             login,
             key,
-            Limits { frame_bytes_max: 1 << 20, text_bytes_max: 64, inline_commands: true },
+            Limits { frame_bytes_max: 1 << 20, text_bytes_max: 64, ..Limits::default() },
         )
     }
 
@@ -592,7 +592,7 @@ pub mod fuzz_redis {
         let (user, tls) = ("alice", BackendTls::Off);
         let sign_in = SignIn { user, database: "", tls, credential, seed: [0; 32], learned };
         let login = Redis::login(&opening, sign_in);
-        let limits = Limits { frame_bytes_max: 1 << 20, text_bytes_max: 64, inline_commands: true };
+        let limits = Limits { frame_bytes_max: 1 << 20, text_bytes_max: 64, ..Limits::default() };
         Redis::machine(opening, login, SessionKey { pid: 4711, secret: [0xab; 32] }, limits)
     }
 

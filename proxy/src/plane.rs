@@ -130,6 +130,8 @@ pub struct Listener {
     pub inline_commands: bool,
     /// The version that clients are told; `None`: what the databases say (`listeners.mysql.server_version`).
     pub server_version: Option<String>,
+    /// What is not supported is said in Teleport's words (`listeners.redis.compat: teleport`).
+    pub teleport_compat: bool,
     /// Whether a cancel request in the clear is served when its key is right.
     pub cleartext_cancel: bool,
     /// A listener without TLS: everybody who comes in is this identity (`listeners.danger_plain`).
@@ -139,7 +141,14 @@ pub struct Listener {
 impl Listener {
     /// One with TLS and the protocol's defaults.
     pub fn new(served: Served) -> Listener {
-        Listener { served, inline_commands: true, server_version: None, cleartext_cancel: true, plain: None }
+        Listener {
+            served,
+            inline_commands: true,
+            server_version: None,
+            teleport_compat: false,
+            cleartext_cancel: true,
+            plain: None,
+        }
     }
 }
 

@@ -308,7 +308,8 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
         listeners.push((Served::Postgres.word().to_owned(), addr));
     }
     if let Some(redis) = &config.listeners.redis {
-        let listener = Listener { inline_commands: redis.inline, ..Listener::new(Served::Redis) };
+        let (inline_commands, teleport_compat) = (redis.inline, redis.teleport_compat);
+        let listener = Listener { inline_commands, teleport_compat, ..Listener::new(Served::Redis) };
         let (socket, addr) = listen(config, redis.addr, listener)
             .with_context(|| format!("cannot listen on {} (listeners.redis)", redis.addr))?;
         bound.push(socket);
@@ -325,9 +326,11 @@ fn bind(config: &Config, authority: &Authority) -> anyhow::Result<(Vec<Bound>, L
         tracing::warn!(addr = ?plain.addr, user = %plain.user, "a listener without TLS: everybody who reaches it is this user");
         let served = Served::named(&plain.protocol);
         let inline_commands = config.listeners.redis.as_ref().is_none_or(|redis| redis.inline);
-        let plain_route = Some(plain_route(plain, authority)?);
+        let teleport_compat = config.listeners.redis.as_ref().is_some_and(|redis| redis.teleport_compat);
         let server_version = config.listeners.mysql.as_ref().and_then(|mysql| mysql.server_version.clone());
-        let listener = Listener { plain: plain_route, inline_commands, server_version, ..Listener::new(served) };
+        let route = Some(plain_route(plain, authority)?);
+        let listener =
+            Listener { plain: route, inline_commands, teleport_compat, server_version, ..Listener::new(served) };
         match &plain.addr {
             config::Listen::Tcp(addr) => {
                 let (socket, addr) =

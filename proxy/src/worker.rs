@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ringgate_audit::Producer;
 use ringgate_control::identity::CertIdentity;
-use ringgate_policy::{CommandRules, OnAccessChange, SnapshotReader};
+use ringgate_policy::{CommandRules, OnAccessChange, Snapshot, SnapshotReader};
 use ringgate_protocol::SessionKey;
 use uuid::Uuid;
 
@@ -363,12 +363,19 @@ impl Core {
         all.iter().for_each(|control| control.order(order));
     }
 
+    /// The policy as it is published now. Who is let in is decided by this, so that a change holds for every
+    /// connection authorised after it.
+    pub(crate) fn newest_policy(&self) -> Arc<Snapshot> {
+        let mut reader = self.policy.borrow_mut();
+        reader.adopt();
+        reader.current().clone()
+    }
+
     /// Looks at every clock and every session once.
     pub(crate) fn sweep(&self) {
         self.plane.gate(self.id).beat();
         self.counters.buffer_bytes.store(self.pool.live_bytes() as u64, Relaxed);
-        self.policy.borrow_mut().adopt();
-        let snapshot = self.policy.borrow().current().clone();
+        let snapshot = self.newest_policy();
         self.counters.policy_generation.store(snapshot.version(), Relaxed);
         let reauthorizes = snapshot.cluster().on_access_change == OnAccessChange::End;
         let now_us = self.now_us();

@@ -18,7 +18,7 @@ pub(super) struct Dialect {
 /// Code and SQLSTATE of each case (protocol-notes 2.6).
 pub(super) const fn code(kind: RefusalKind, dialect: Dialect) -> (u16, &'static str) {
     match kind {
-        RefusalKind::NotAuthorized => (1045, "28000"),
+        RefusalKind::NotAuthorized | RefusalKind::NotSignedIn => (1045, "28000"),
         RefusalKind::Denied => DENIED,
         RefusalKind::TooManyConnections => (1040, "08004"),
         RefusalKind::UnknownDatabase => (1049, "42000"),

@@ -25,7 +25,7 @@ impl Severity {
 /// The SQLSTATE of each case (protocol-notes 1.5).
 pub(super) const fn sqlstate(kind: RefusalKind) -> &'static str {
     match kind {
-        RefusalKind::NotAuthorized => "28000",
+        RefusalKind::NotAuthorized | RefusalKind::NotSignedIn => "28000",
         RefusalKind::Denied => "42501",
         RefusalKind::TooManyConnections => "53300",
         RefusalKind::UnknownDatabase => "3D000",

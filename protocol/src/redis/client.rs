@@ -1,19 +1,19 @@
 //! The client's direction: commands are found, asked about, sent, answered or dropped.
 
 use crate::{
-    Class, Command as AnyCommand, Fault, FaultKind, Operation, Outbox, Parameters, Resumed, Side, Step, Text, Ticket,
-    Verb,
+    Class, Command as AnyCommand, Fault, FaultKind, Limits, Operation, Outbox, Parameters, Resumed, Side, Step, Text,
+    Ticket, Verb,
 };
 
 use super::arguments::Arguments;
 use super::command::Command;
 use super::inline;
-use super::machine::{Decision, Goodbye, Passing, RedisMachine, Settled, Words, fault};
+use super::machine::{Decision, Goodbye, Passing, RedisMachine, Settled, SignedIn, Words, fault};
 use super::opening::{HTTP, is_http};
 use super::queue::{Channel, Kind};
 use super::refusal;
 use super::resp::{self, write_command};
-use super::scan::{Broken, Scan, Scanned};
+use super::scan::{Bounds, Broken, Scan, Scanned};
 use super::table::{CommandTable, Found, NAME_MAX, Special};
 
 /// A table that no server has added to.
@@ -73,8 +73,12 @@ impl Ours {
         Ours { code, message, reply }
     }
 
-    fn unserved(name: &str) -> Ours {
+    fn unserved(name: &str, limits: Limits) -> Ours {
         let mut reply = Vec::new();
+        if limits.teleport_compat {
+            refusal::error("ERR", &[b"Teleport: not supported by Teleport"], &mut reply);
+            return Ours { code: "ERR", message: "not supported through the gateway", reply };
+        }
         let text = [&b"ringgate: command '"[..], name.as_bytes(), b"' is not supported through the gateway"];
         refusal::error("ERR", &text, &mut reply);
         Ours { code: "ERR", message: "not supported through the gateway", reply }
@@ -192,7 +196,9 @@ impl RedisMachine {
             return Ok(Decision::Hold);
         }
         let table = self.table.as_deref().unwrap_or(&BUILTIN_ONLY);
-        let scanned = self.scan.command(input, self.limits.frame_bytes_max, |scan| tail_is_no_key(table, scan, input));
+        let bounds =
+            Bounds { bulk_max: self.limits.frame_bytes_max, is_unauthenticated: self.signed_in == SignedIn::No };
+        let scanned = self.scan.command(input, bounds, |scan| tail_is_no_key(table, scan, input));
         let (len, left, is_cut) = match scanned {
             Ok(Scanned::Whole) => (self.scan.at as u64, 0, false),
             Ok(Scanned::Cut(end)) => {
@@ -325,6 +331,8 @@ impl RedisMachine {
                 | Special::Migrate
                 | Special::AclSetuser
                 | Special::ConfigSet
+                | Special::SentinelSet
+                | Special::ModuleLoad
         );
         if is_ordinary && self.replies.are_on() && !front.is_inline && !front.is_nameless {
             self.queue.push_plain(ticket);
@@ -389,6 +397,10 @@ impl RedisMachine {
         if self.replies.next() {
             self.turn = Turn::Silent;
             return silent(ticket);
+        }
+        let is_authentication = self.front.is_authentication && self.identity.is_passthrough();
+        if is_authentication && self.signed_in == SignedIn::No {
+            self.signed_in = SignedIn::Asked;
         }
         match kind {
             Kind::Plain => self.queue.push_plain(ticket),
@@ -464,6 +476,8 @@ impl RedisMachine {
                 | Special::Migrate
                 | Special::AclSetuser
                 | Special::ConfigSet
+                | Special::SentinelSet
+                | Special::ModuleLoad
         );
         let mut plan = match special {
             // Their replies would stand inside that of EXEC, or change how it is read.
@@ -472,10 +486,12 @@ impl RedisMachine {
             }
             // Its words have to be seen.
             _ if changes_mode && self.front.is_cut => Plan::Ours(Ours::error("ERR", "ringgate: command too long")),
-            Special::Unserved => Plan::Ours(Ours::unserved(&printable(argument(0)))),
-            Special::Debug if count > 1 && is(1, b"PROTOCOL") => Plan::Ours(Ours::unserved("DEBUG PROTOCOL")),
+            Special::Unserved => Plan::Ours(Ours::unserved(&printable(argument(0)), self.limits)),
+            Special::Debug if count > 1 && is(1, b"PROTOCOL") => {
+                Plan::Ours(Ours::unserved("DEBUG PROTOCOL", self.limits))
+            }
             Special::ClientTracking if words.skip(2).any(|word| word.eq_ignore_ascii_case(b"REDIRECT")) => {
-                Plan::Ours(Ours::unserved("CLIENT TRACKING REDIRECT"))
+                Plan::Ours(Ours::unserved("CLIENT TRACKING REDIRECT", self.limits))
             }
             Special::Auth => self.plan_auth(words),
             Special::Hello => self.plan_hello(words),
@@ -515,7 +531,7 @@ impl RedisMachine {
 
     fn plan_auth(&self, words: Arguments<'_>) -> Plan {
         match self.scan.count {
-            2 | 3 if self.identity.is_passthrough() => Plan::Pass(Kind::Plain, 1),
+            2 | 3 if self.identity.is_passthrough() => Plan::Pass(Kind::Auth, 1),
             2 if !self.is_user(b"default") => {
                 Plan::Ours(Ours::error("ERR", "ringgate: this session has a user name: AUTH <user> <password>"))
             }
@@ -532,6 +548,9 @@ impl RedisMachine {
             // The server says what is wrong with it, and no AUTH in it counts.
             return Plan::Ours(Ours::error("ERR", "Syntax error in HELLO"));
         };
+        if self.limits.teleport_compat && hello.version == b"3" {
+            return Plan::Ours(Ours::error("ERR", refusal::UNKNOWN_HELLO));
+        }
         let Some(user) = hello.user else { return Plan::Pass(Kind::Hello, 1) };
         if self.identity.is_passthrough() {
             return Plan::Pass(Kind::Hello, 1);

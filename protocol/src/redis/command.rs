@@ -74,9 +74,11 @@ impl<'a> Command<'a> {
         arguments
     }
 
-    /// The arguments behind the name that are at hand, with [`MASK`] in the place of secrets.
+    /// The arguments behind the name that are at hand, with [`MASK`] in the place of secrets. Of a command that
+    /// neither our table nor the server's has, any of them may be one: all are masked.
     pub fn values(&self) -> Values<'a> {
-        Values { arguments: self.raw(), index: 0, special: self.found.special, previous: b"", before: b"" }
+        let is_known = self.found.known;
+        Values { arguments: self.raw(), index: 0, is_known, special: self.found.special, previous: b"", before: b"" }
     }
 
     /// Not every argument is at hand: the command is longer than what is looked at.
@@ -103,6 +105,7 @@ impl std::fmt::Debug for Command<'_> {
 pub struct Values<'a> {
     arguments: Arguments<'a>,
     index: u32,
+    is_known: bool,
     special: Special,
     previous: &'a [u8],
     before: &'a [u8],
@@ -124,6 +127,9 @@ impl Values<'_> {
     /// Masks rather too much than too little: a word that may introduce a secret always does.
     fn is_secret(&self, value: &[u8]) -> bool {
         let after = |word: &[u8]| self.previous.eq_ignore_ascii_case(word);
+        if !self.is_known {
+            return true;
+        }
         match self.special {
             // `AUTH user password`, `AUTH password`, and whatever else was meant to be one.
             Special::Auth => self.index > 0 || self.arguments.is_empty(),
@@ -137,6 +143,14 @@ impl Values<'_> {
                     .iter()
                     .any(|name| after(name))
             }
+            // `SENTINEL SET name option value ...`, `SENTINEL CONFIG SET option value ...`.
+            Special::SentinelSet => {
+                [&b"auth-pass"[..], b"auth-user", b"sentinel-pass", b"sentinel-user", b"requirepass"]
+                    .iter()
+                    .any(|name| after(name))
+            }
+            // What stands behind the path is the module's own.
+            Special::ModuleLoad => self.index > 1,
             _ => false,
         }
     }

@@ -44,6 +44,7 @@ pub struct RedisMachine {
     /// How many transactions the client has begun.
     pub(super) transactions: u32,
     pub(super) goodbye: Goodbye,
+    pub(super) signed_in: SignedIn,
 
     // The server's direction.
     pub(super) queue: Queue,
@@ -68,6 +69,23 @@ pub(super) struct Passing {
     pub(super) forward: bool,
 }
 
+/// Whether the server takes the client for somebody. Only a client that brings its own credential begins without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SignedIn {
+    No,
+    /// It has asked; what it sends behind that is read by the server when it has been answered.
+    Asked,
+    Yes,
+}
+
+impl SignedIn {
+    /// At the beginning, and after RESET.
+    pub(super) fn first(identity: &Identity) -> SignedIn {
+        let is_default = identity.user.is_empty() || &*identity.user == "default";
+        if identity.is_passthrough() && !is_default { SignedIn::No } else { SignedIn::Yes }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Goodbye {
     Unsaid,
@@ -82,6 +100,8 @@ pub(super) enum Item {
     #[default]
     Reply,
     Map,
+    /// What an attribute says of the reply behind it.
+    Attribute,
     /// The same, but its outcome is out already.
     Noted,
     /// Nothing: a push, or a line of MONITOR.
@@ -174,6 +194,7 @@ impl std::fmt::Debug for RedisMachine {
 impl RedisMachine {
     pub(super) fn new(login: RedisLogin, limits: Limits) -> Self {
         let table = login.table();
+        let signed_in = SignedIn::first(&login.identity);
         RedisMachine {
             limits,
             identity: login.identity,
@@ -192,6 +213,7 @@ impl RedisMachine {
             in_transaction: false,
             transactions: 0,
             goodbye: Goodbye::Unsaid,
+            signed_in,
             queue: Queue::default(),
             answers: VecDeque::new(),
             progress: Progress::default(),
@@ -262,6 +284,10 @@ impl Machine for RedisMachine {
             && matches!(self.turn, Turn::Fresh)
             && self.passing.is_none()
             && self.scan.at == 0
+    }
+
+    fn is_listening(&self) -> bool {
+        self.is_monitor || self.subscriptions.are_any()
     }
 
     /// Redis has no cancel requests: no secret is that of this session.

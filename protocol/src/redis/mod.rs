@@ -37,6 +37,7 @@
 //! seen; where a key cannot have been seen, [`Command::keys`] says so. A last argument of more than 4 KiB that is no
 //! key is not waited for.
 
+mod afterword;
 mod arguments;
 mod categories;
 mod client;
@@ -71,7 +72,7 @@ pub use opening::RedisOpening;
 pub use resp::{integer, write_command};
 pub use table::{CommandId, CommandTable, Known, builtin};
 
-use crate::{DirectTls, Limits, Protocol, Refusal, SessionKey, SignIn};
+use crate::{Afterword, DirectTls, Limits, Protocol, Refusal, SessionKey, SignIn};
 
 /// The Redis protocol.
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +106,12 @@ impl Protocol for Redis {
     }
 
     fn refuse(_opening: &mut RedisOpening, refusal: &Refusal<'_>, out: &mut Vec<u8>) {
-        refusal::before(refusal, out);
+        refusal::ending(refusal, out);
+    }
+
+    fn afterword(refusal: &Refusal<'_>, limits: Limits) -> Option<Box<dyn Afterword>> {
+        let refusing = afterword::Refusing::new(refusal, limits.teleport_compat)?;
+        Some(Box::new(refusing))
     }
 
     /// Redis has no cancel requests: writes nothing.

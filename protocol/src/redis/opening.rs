@@ -6,7 +6,7 @@ use super::resp::integer;
 use super::scan::{Broken, LINE_MAX};
 
 /// The most bytes of an argument before a client is signed in, as the server has it.
-const BULK_MAX: i64 = 16 * 1024;
+pub(super) const BULK_MAX: i64 = 16 * 1024;
 /// The first byte of a TLS record that holds a ClientHello.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -102,7 +102,7 @@ fn array(input: &[u8]) -> Result<Look, Fault> {
 }
 
 /// The text of the head at `at`, and what follows the head.
-fn number(input: &[u8], at: usize) -> Option<(&[u8], usize)> {
+pub(super) fn number(input: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let rest = input.get(at..)?;
     let end = memchr::memchr(b'\r', rest)?;
     (end + 2 <= rest.len()).then(|| (rest.get(1..end).unwrap_or_default(), at + end + 2))

@@ -28,6 +28,8 @@ pub(super) enum Kind {
     Plain,
     Multi,
     Discard,
+    /// Passed on: the client signs in itself.
+    Auth,
     Hello,
     Reset,
     Quit,

@@ -4,10 +4,6 @@ use crate::{Refusal, RefusalKind};
 
 use super::resp::write_line;
 
-/// How often a session that never came to be is refused: once for the first command, and for those that client
-/// libraries send before the one of the user, whose errors they do not show.
-const REPEATED: usize = 8;
-
 /// Appends `-<code> <text>\r\n`.
 pub(super) fn error(code: &str, text: &[&[u8]], out: &mut Vec<u8>) {
     out.push(b'-');
@@ -35,20 +31,19 @@ pub(super) fn ending(refusal: &Refusal<'_>, out: &mut Vec<u8>) {
     session(refusal.kind, refusal.message.as_bytes(), refusal.hint.as_bytes(), out);
 }
 
-/// The refusal of a session that never came to be.
-pub(super) fn before(refusal: &Refusal<'_>, out: &mut Vec<u8>) {
-    for _ in 0..REPEATED {
-        ending(refusal, out);
-        if !matches!(refusal.kind, RefusalKind::Denied | RefusalKind::NotAuthorized | RefusalKind::UnknownDatabase) {
-            return;
-        }
-    }
+/// What a server that knows no HELLO says to `HELLO 3`: client libraries then go on with RESP2.
+pub(super) fn unknown_hello(out: &mut Vec<u8>) {
+    error("ERR", &[UNKNOWN_HELLO.as_bytes()], out);
 }
+
+/// See [`unknown_hello`].
+pub(super) const UNKNOWN_HELLO: &str = "unknown command 'HELLO', with args beginning with: '3' ";
 
 fn session(kind: RefusalKind, message: &[u8], hint: &[u8], out: &mut Vec<u8>) {
     let (open, close): (&[u8], &[u8]) = if hint.is_empty() { (b"", b"") } else { (b" (", b")") };
     match kind {
         RefusalKind::Denied | RefusalKind::NotAuthorized => error("NOPERM", &[message, open, hint, close], out),
+        RefusalKind::NotSignedIn => error("NOAUTH", &[message], out),
         RefusalKind::TooManyConnections => error("ERR", &[b"max number of clients reached"], out),
         // The server's own words, which clients compare.
         RefusalKind::ProtocolViolation if message.starts_with(b"Protocol error") => error("ERR", &[message], out),

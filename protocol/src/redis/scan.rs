@@ -14,6 +14,20 @@ const HEAD_MAX: usize = 32;
 /// A last argument that is longer is not waited for, where it cannot be a key.
 const TAIL_MAX: usize = 4096;
 
+/// The most arguments of a client that is not signed in, as the server has it.
+pub(super) const ARGUMENTS_UNAUTHENTICATED_MAX: u32 = 10;
+/// The most bytes of such an argument.
+const BULK_UNAUTHENTICATED_MAX: u64 = 16 * 1024;
+
+/// How much a command may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Bytes of one argument.
+    pub(super) bulk_max: u64,
+    /// The client is not signed in yet.
+    pub(super) is_unauthenticated: bool,
+}
+
 /// What broke the protocol, in the server's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
@@ -26,6 +40,8 @@ pub(super) enum Broken {
     BigInline,
     UnbalancedQuotes,
     InlineOff,
+    UnauthenticatedMultibulk,
+    UnauthenticatedBulk,
     /// A head that is longer than any that can be read, and has no end yet: how it began tells what it will be.
     Endless {
         /// The head of the whole command, not of an argument.
@@ -46,6 +62,8 @@ impl Broken {
             Broken::BigInline => "Protocol error: too big inline request",
             Broken::UnbalancedQuotes => "Protocol error: unbalanced quotes in request",
             Broken::InlineOff => "Protocol error: inline commands are switched off",
+            Broken::UnauthenticatedMultibulk => "Protocol error: unauthenticated multibulk length",
+            Broken::UnauthenticatedBulk => "Protocol error: unauthenticated bulk length",
             Broken::Endless { .. } => "Protocol error: head without an end",
         }
     }
@@ -103,7 +121,7 @@ impl Scan {
     pub(super) fn command(
         &mut self,
         input: &[u8],
-        bulk_max: u64,
+        bounds: Bounds,
         leave_tail: impl Fn(&Scan) -> bool,
     ) -> Result<Scanned, Broken> {
         if self.first == 0 {
@@ -118,6 +136,9 @@ impl Scan {
                 return Ok(Scanned::Empty(next));
             }
             self.count = count.unsigned_abs();
+            if bounds.is_unauthenticated && self.count > ARGUMENTS_UNAUTHENTICATED_MAX {
+                return Err(Broken::UnauthenticatedMultibulk);
+            }
             self.first = next;
             self.go_to(next);
         }
@@ -126,7 +147,12 @@ impl Scan {
                 // The rest is read as it passes.
                 return Ok(Scanned::Cut(self.at as u64));
             }
-            let Some((len, next)) = self.bulk(input, bulk_max)? else { return Ok(Scanned::Need(input.len() + 1)) };
+            let Some((len, next)) = self.bulk(input, bounds.bulk_max)? else {
+                return Ok(Scanned::Need(input.len() + 1));
+            };
+            if bounds.is_unauthenticated && len > BULK_UNAUTHENTICATED_MAX {
+                return Err(Broken::UnauthenticatedBulk);
+            }
             let end = next as u64 + len + 2;
             if end > input.len() as u64 {
                 let is_tail = self.whole + 1 == self.count && len > TAIL_MAX as u64 && leave_tail(self);

@@ -2,7 +2,7 @@
 
 use crate::{Fault, FaultKind, Outbox, Side};
 
-use super::machine::{Decision, Item, RedisMachine, Settled, Words, fault};
+use super::machine::{Decision, Item, RedisMachine, Settled, SignedIn, Words, fault};
 use super::queue::{Channel, Kind};
 use super::reply::{self, Element, Garbled, LINE_MAX};
 use super::resp::integer;
@@ -19,7 +19,7 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    const fn are_any(self) -> bool {
+    pub(super) const fn are_any(self) -> bool {
         self.channels > 0 || self.patterns > 0 || self.shards > 0
     }
 
@@ -166,8 +166,23 @@ impl RedisMachine {
         if matches!(first, b'-' | b'!') {
             return self.fail(input, first, kind);
         }
-        // An attribute belongs to the reply behind it; of that reply only its end matters.
+        if first == b'|' {
+            return self.attribute(rest, input.len());
+        }
         Ok(self.enter(if first == b'%' { Item::Map } else { Item::Reply }))
+    }
+
+    /// What stands behind an attribute is looked at as if it stood alone.
+    fn attribute(&mut self, rest: &[u8], have: usize) -> Result<Option<Decision>, Fault> {
+        match reply::element(rest, &mut self.progress.searched).map_err(garbled)? {
+            Element::Whole { len, inner } => {
+                self.decided += len;
+                self.progress.left = inner.saturating_sub(1);
+                self.item = if self.progress.left > 0 { Item::Attribute } else { Item::default() };
+                Ok(None)
+            }
+            Element::Partial | Element::LongLine => Ok(Some(self.pass_or_need(have + 1))),
+        }
     }
 
     fn enter(&mut self, item: Item) -> Option<Decision> {
@@ -242,6 +257,7 @@ impl RedisMachine {
         match kind {
             Kind::Multi if is_current => self.in_transaction = false,
             Kind::Discard if is_current => self.in_transaction = true,
+            Kind::Auth | Kind::Hello if self.signed_in == SignedIn::Asked => self.signed_in = SignedIn::No,
             _ => {}
         }
         let Some(ticket) = self.queue.take(1) else { return Ok(None) };
@@ -261,14 +277,20 @@ impl RedisMachine {
     fn settle(&mut self) -> Result<Option<Decision>, Fault> {
         let item = std::mem::take(&mut self.item);
         let Some(front) = self.queue.front().copied() else { return Ok(None) };
-        if matches!(item, Item::Push | Item::Noted) {
+        if matches!(item, Item::Push | Item::Noted | Item::Attribute) {
             return Ok(None);
         }
         match front.kind {
-            Kind::Hello => self.is_resp3 = item == Item::Map,
+            Kind::Hello => {
+                self.is_resp3 = item == Item::Map;
+                // Without an AUTH in it the server answers only whom it knows.
+                self.signed_in = SignedIn::Yes;
+            }
+            Kind::Auth => self.signed_in = SignedIn::Yes,
             Kind::Reset => {
                 self.is_resp3 = false;
                 self.is_monitor = false;
+                self.signed_in = SignedIn::first(&self.identity);
                 self.subscriptions = Subscriptions::default();
             }
             Kind::Monitor => self.is_monitor = true,

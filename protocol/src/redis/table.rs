@@ -59,6 +59,8 @@ pub(super) enum Special {
     Migrate,
     AclSetuser,
     ConfigSet,
+    SentinelSet,
+    ModuleLoad,
     /// It cannot work behind a gateway.
     Unserved,
 }

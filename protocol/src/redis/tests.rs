@@ -7,6 +7,7 @@ mod differential;
 mod fuzz_seeds;
 mod login;
 mod refusals;
+mod refused_session;
 mod streams;
 
 use super::{CommandTable, Redis, RedisMachine, write_command};
@@ -30,7 +31,8 @@ fn machine() -> RedisMachine {
     machine_of("default", Credential::None, LIMITS)
 }
 
-const LIMITS: Limits = Limits { frame_bytes_max: 512 << 20, text_bytes_max: 1024, inline_commands: true };
+const LIMITS: Limits =
+    Limits { frame_bytes_max: 512 << 20, text_bytes_max: 1024, inline_commands: true, teleport_compat: false };
 
 /// A pipeline of commands, their words separated by blanks.
 fn pipeline(commands: &[&str]) -> Vec<u8> {

@@ -28,10 +28,10 @@ pub(super) fn read(s: Section<'_>, data_dir: &Path) -> Listeners {
         }
         let default = RedisListener::default();
         let inline = r.read("inline", scalar::switch).unwrap_or(default.inline);
-        // Another word would promise the texts and limits of another gateway.
-        r.choice("compat", &[("none", ())]);
+        let compat = r.choice("compat", &[("none", false), ("teleport", true)]);
+        let teleport_compat = compat.unwrap_or(default.teleport_compat);
         r.finish();
-        RedisListener { addr: addr.unwrap_or(default.addr), inline }
+        RedisListener { addr: addr.unwrap_or(default.addr), inline, teleport_compat }
     });
     let mysql = s.section("mysql").map(|m| {
         let addr = m.read("addr", scalar::socket);

@@ -147,11 +147,13 @@ pub(crate) struct RedisListener {
     pub addr: SocketAddr,
     /// Commands as plain lines of text are taken too.
     pub inline: bool,
+    /// Old texts for what is not supported, and no RESP3 (`compat: teleport`).
+    pub teleport_compat: bool,
 }
 
 impl Default for RedisListener {
     fn default() -> Self {
-        RedisListener { addr: ([127, 0, 0, 1], 6379).into(), inline: true }
+        RedisListener { addr: ([127, 0, 0, 1], 6379).into(), inline: true, teleport_compat: false }
     }
 }
 

@@ -75,7 +75,8 @@ fn listeners(config: &Config) -> Value {
         );
     }
     if let Some(redis) = &config.listeners.redis {
-        map.insert("redis".to_owned(), json!({ "addr": redis.addr, "inline": redis.inline }));
+        let compat = if redis.teleport_compat { "teleport" } else { "none" };
+        map.insert("redis".to_owned(), json!({ "addr": redis.addr, "inline": redis.inline, "compat": compat }));
     }
     if let Some(mysql) = &config.listeners.mysql {
         let version = mysql.server_version.as_deref().unwrap_or("auto");

@@ -38,7 +38,7 @@ node: { data_dir: /d, name: n }
 runtime: { driver: epoll, workers: 2, pin: [0, 1], shutdown_grace: 1m30s }
 listeners:
   postgres: { addr: 127.0.0.1:5432, cleartext_cancel: false }
-  redis: { addr: 127.0.0.1:6379, inline: false, compat: none }
+  redis: { addr: 127.0.0.1:6379, inline: false, compat: teleport }
   diag: { addr: 127.0.0.1:3000 }
   danger_plain:
     - { protocol: postgres, addr: 127.0.0.1:1, database: a, user: u, db_user: d, db_name: n }
@@ -68,7 +68,8 @@ audit: { mode: durable, flush_interval: 1500us, redis_arguments: full }
     assert_eq!(second.audit.flush_interval, Duration::from_micros(1500));
     assert_eq!(second.limits.max_frame_redis, 64 << 20);
     assert_eq!(second.audit.redis_arguments, RedisArguments::Full);
-    assert!(!second.listeners.redis.unwrap().inline);
+    let redis = second.listeners.redis.unwrap();
+    assert!(!redis.inline && redis.teleport_compat);
     let plain = &second.listeners.danger_plain[1];
     assert_eq!((plain.db_user.as_str(), plain.db_name.as_str()), ("default", "0"));
     assert_eq!(second.databases.len(), 2);

@@ -56,7 +56,7 @@ impl<P: Protocol> Session<Identified<P>> {
                 format!("connect as {}, or: ringgate db login {} --db-user {db_user}", route.db_user, route.service);
             return Err(self.deny(Reject::Policy, &why, "the certificate is for another database user", &hint));
         }
-        let snapshot = self.core.policy.borrow().current().clone();
+        let snapshot = self.core.newest_policy();
         let Some(database) = snapshot.database(&route.service).cloned() else {
             let why = format!("database {:?} is not registered", route.service);
             let message = format!("database \"{}\" is not known to the gateway", route.service);

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use ringgate_audit::event::Event;
+use ringgate_protocol::{Afterword, Heard};
 
 use super::link::Link;
 use super::trail::Trail;
@@ -91,6 +92,9 @@ impl End {
     }
 }
 
+/// How long a client that was refused is told so.
+const TELLING: Duration = Duration::from_secs(1);
+
 /// A session that is over, with what is still owed.
 #[must_use]
 pub struct Ended {
@@ -100,6 +104,8 @@ pub struct Ended {
     client: Option<Link>,
     /// For the client, before the close.
     pub last_words: Vec<u8>,
+    /// Goes on with them for a client that would not see them otherwise; where it has, they are not said again.
+    pub afterword: Option<Box<dyn Afterword>>,
     _place: Place,
 }
 
@@ -107,14 +113,22 @@ impl<S> Session<S> {
     /// Ends a session that has not reached the pump.
     pub(super) fn closed(self, end: End) -> Box<Ended> {
         let Session { core, client, trail, place, .. } = self;
-        Box::new(Ended { core, trail, end, client: Some(client), last_words: Vec::new(), _place: place })
+        Box::new(Ended {
+            core,
+            trail,
+            end,
+            client: Some(client),
+            last_words: Vec::new(),
+            afterword: None,
+            _place: place,
+        })
     }
 }
 
 impl Ended {
     /// Ends a session whose sockets the pump has closed.
     pub(super) fn pumped(core: Rc<Core>, trail: Trail, end: End, place: Place) -> Box<Ended> {
-        Box::new(Ended { core, trail, end, client: None, last_words: Vec::new(), _place: place })
+        Box::new(Ended { core, trail, end, client: None, last_words: Vec::new(), afterword: None, _place: place })
     }
 
     /// Records the end and says goodbye.
@@ -130,9 +144,40 @@ impl Ended {
         };
         self.trail.ended(&self.core, reason);
         if let Some(mut client) = self.client.take() {
+            if let Some(afterword) = self.afterword.take()
+                && tell(&mut client, afterword).await
+            {
+                self.last_words.clear();
+            }
             // A client that does not take its last words does not hold its place for long.
             client.deadline = Instant::now() + Duration::from_secs(2);
             client.close(&self.last_words).await;
+        }
+    }
+}
+
+/// Goes on telling a client that it was refused. Answers whether it was told at all.
+async fn tell(client: &mut Link, mut afterword: Box<dyn Afterword>) -> bool {
+    client.deadline = Instant::now() + TELLING;
+    let mut told = false;
+    loop {
+        let mut out = Vec::new();
+        let need = loop {
+            match afterword.handle(client.plain.filled(), &mut out) {
+                Heard::Need { need } => break Some(need),
+                Heard::Read { len } => client.plain.consume(len),
+                Heard::Done => break None,
+            }
+        };
+        if !out.is_empty() {
+            told = true;
+            if client.send(&out).await.is_err() {
+                return told;
+            }
+        }
+        let Some(need) = need else { return told };
+        if client.fill(need).await.is_err() {
+            return told;
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use ringgate_audit::event;
 use ringgate_policy::{AuthMethod, CommandFacts, CommandRules, KeyRules, Permit};
 use ringgate_protocol::redis::{self, Categories, CommandId, builtin};
-use ringgate_protocol::{Operation, Verb};
+use ringgate_protocol::{Operation, RefusalKind, Verb};
 
 use super::authorize;
 use crate::settings::ArgumentDetail;
@@ -27,8 +27,8 @@ pub struct Denied {
     pub message: String,
     /// For the audit.
     pub detail: String,
-    /// The client may not be whom it asks to be.
-    pub is_about_user: bool,
+    /// Which refusal it is. `NotAuthorized`: the client may not be whom it asks to be.
+    pub kind: RefusalKind,
 }
 
 /// What one database user may do in the session.
@@ -74,9 +74,9 @@ impl Standing {
     fn allows(&self, command: &redis::Command<'_>) -> Result<(), Denied> {
         if !self.is_signed_in && !matches!(command.name(), "AUTH" | "HELLO" | "QUIT" | "RESET") {
             return Err(Denied {
-                message: "Authentication required".to_owned(),
+                message: "Authentication required.".to_owned(),
                 detail: format!("the client has not signed in as {:?} yet", self.user),
-                is_about_user: false,
+                kind: RefusalKind::NotSignedIn,
             });
         }
         self.judge.allows(command)
@@ -121,7 +121,7 @@ impl Judge {
         Denied {
             message: format!("this user has no permissions to run the '{name}' command"),
             detail,
-            is_about_user: false,
+            kind: RefusalKind::Denied,
         }
     }
 }
@@ -166,7 +166,7 @@ fn allows_keys(rules: &KeyRules, command: &redis::Command<'_>) -> Result<(), Den
     let denied = |detail: String| Denied {
         message: "this user has no permissions to access one of the keys used as arguments".to_owned(),
         detail,
-        is_about_user: false,
+        kind: RefusalKind::Denied,
     };
     for key in command.keys() {
         match key {
@@ -241,7 +241,7 @@ impl Commands {
         operation: &Operation<'_>,
         command: &redis::Command<'_>,
     ) -> Result<(), Denied> {
-        let snapshot = core.policy.borrow().current().clone();
+        let snapshot = core.newest_policy();
         let mut arguments = command.raw();
         let named: Vec<&[u8]> = match command.name() {
             "MOVE" => arguments.nth(1).into_iter().collect(),
@@ -260,7 +260,7 @@ impl Commands {
                     Denied {
                         message: format!("this user has no permissions to access database {name}"),
                         detail: why,
-                        is_about_user: false,
+                        kind: RefusalKind::Denied,
                     }
                 })?;
             }
@@ -274,7 +274,7 @@ impl Commands {
         let denied = |detail: String| Denied {
             message: "invalid username-password pair or user is disabled".to_owned(),
             detail,
-            is_about_user: true,
+            kind: RefusalKind::NotAuthorized,
         };
         let user = std::str::from_utf8(user).map_err(|_| denied("the user's name is not UTF-8".into()))?;
         if self.first.is_none() {
@@ -283,7 +283,7 @@ impl Commands {
                 own => Err(denied(format!("the certificate is for database user {own:?}, not {user:?}"))),
             };
         }
-        let snapshot = core.policy.borrow().current().clone();
+        let snapshot = core.newest_policy();
         let permit = authorize::permit_for(&control.about, &snapshot, user, &control.about.db_name).map_err(denied)?;
         let standing = Standing { user: user.into(), judge: Judge::new(core, &permit), is_signed_in: true };
         self.pend(Pending { ei, standing })
@@ -294,7 +294,7 @@ impl Commands {
             return Err(Denied {
                 message: "too many attempts to sign in without an answer".to_owned(),
                 detail: format!("more than {PENDING_MAX} changes of the user are unanswered"),
-                is_about_user: false,
+                kind: RefusalKind::Denied,
             });
         }
         self.pending.push(pending);
@@ -396,6 +396,10 @@ pub struct ValueList<'a>(pub redis::Command<'a>);
 
 impl event::Parameters for ValueList<'_> {
     fn walk(&self, each: &mut dyn FnMut(event::Parameter<'_>)) {
+        if !self.0.is_known() {
+            // Any of them may be a secret: their lengths say enough.
+            return self.0.raw().for_each(|value| each(event::Parameter::Cut(value.len() as u64)));
+        }
         self.0.values().for_each(|value| each(text(value)));
     }
 }

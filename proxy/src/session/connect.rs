@@ -65,6 +65,7 @@ impl<P: Protocol> Session<Permitted<P>> {
                 );
                 if let Some(frame) = error.into_frame() {
                     ended.last_words = frame;
+                    ended.afterword = None;
                 }
                 return Err(ended);
             }
@@ -78,15 +79,7 @@ impl<P: Protocol> Session<Permitted<P>> {
         self.core.enter(&control);
         self.place.entered = Some(control.clone());
         let settings = &self.core.plane.settings;
-        let limits = Limits {
-            frame_bytes_max: match self.listener.served {
-                Served::Postgres => settings.postgres_frame_bytes_max,
-                Served::Redis => settings.redis_frame_bytes_max,
-                Served::Mysql => settings.mysql_frame_bytes_max,
-            },
-            text_bytes_max: settings.query_text_bytes_max,
-            inline_commands: self.listener.inline_commands,
-        };
+        let limits = self.limits();
         let redis = match self.listener.served {
             Served::Postgres | Served::Mysql => None,
             Served::Redis => Some(Commands::new(&self.core, &self.state.permit, self.argument_detail())),

@@ -29,10 +29,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use ringgate_protocol::Protocol;
 use ringgate_protocol::mysql::Mysql;
 use ringgate_protocol::postgres::Postgres;
 use ringgate_protocol::redis::Redis;
+use ringgate_protocol::{Limits, Protocol};
 
 pub use close::{End, Ended};
 pub use commands::CommandBits;
@@ -152,6 +152,21 @@ impl<S> Session<S> {
 
     fn count_reject(&self, why: Reject) {
         self.traffic().rejected[why as usize].fetch_add(1, Relaxed);
+    }
+
+    /// The bounds of the session's machine.
+    fn limits(&self) -> Limits {
+        let settings = &self.core.plane.settings;
+        Limits {
+            frame_bytes_max: match self.listener.served {
+                Served::Postgres => settings.postgres_frame_bytes_max,
+                Served::Redis => settings.redis_frame_bytes_max,
+                Served::Mysql => settings.mysql_frame_bytes_max,
+            },
+            text_bytes_max: settings.query_text_bytes_max,
+            inline_commands: self.listener.inline_commands,
+            teleport_compat: self.listener.teleport_compat,
+        }
     }
 
     /// The figures of the session's protocol.

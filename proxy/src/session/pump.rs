@@ -450,8 +450,8 @@ impl<M: Machine> Pump<M> {
         if order == Order::Drain && !(self.machine.is_idle() && self.is_quiet()) {
             return;
         }
-        if order == Order::Idle && self.machine.outstanding() > 0 {
-            // A statement in flight is not idle (access-model 10.3).
+        if order == Order::Idle && (self.machine.outstanding() > 0 || self.machine.is_listening()) {
+            // A statement in flight is not idle (access-model 10.3), nor is a subscriber.
             self.control.is_not_idle(self.rules.now_ms());
             return;
         }

@@ -191,7 +191,7 @@ impl Rules {
             let why = Denied {
                 message: "this session knows no commands".into(),
                 detail: String::new(),
-                is_about_user: false,
+                kind: RefusalKind::Denied,
             };
             return self.denied_command(core, command, why);
         };
@@ -219,8 +219,12 @@ impl Rules {
             keys: if detail == ArgumentDetail::Names { &NoParameters } else { &keys },
             arguments: command.arguments(),
             argument_bytes: command.argument_bytes(),
-            // Of an AUTH the user counts; the password is masked.
-            values: if detail == ArgumentDetail::Full || is_authentication { &values } else { &NoParameters },
+            // Of an AUTH the user counts, and the password is masked; of a SELECT the number.
+            values: if detail == ArgumentDetail::Full || is_authentication || !operation.database.is_empty() {
+                &values
+            } else {
+                &NoParameters
+            },
             error: "",
         };
         match self.trail.record_at(core, self.unix_us, &event) {
@@ -261,7 +265,8 @@ impl Rules {
     #[cold]
     fn denied_command(&mut self, core: &Core, command: redis::Command<'_>, denied: Denied) -> Answer {
         core.counters.of(self.trail.served).statements_refused.fetch_add(1, Relaxed);
-        let Denied { message, detail, is_about_user } = denied;
+        let Denied { message, detail, kind } = denied;
+        let is_about_user = kind == RefusalKind::NotAuthorized;
         let level = self.redis.as_ref().map_or(ArgumentDetail::Names, |rules| rules.detail);
         let (keys, values) = (KeyList(command), ValueList(command));
         let event = Event::Command {
@@ -274,7 +279,6 @@ impl Rules {
         };
         // Nothing is forwarded, recorded or not.
         let _ = self.trail.record_at(core, self.unix_us, &event);
-        let kind = if is_about_user { RefusalKind::NotAuthorized } else { RefusalKind::Denied };
         Answer::Refuse { kind, message: message.into(), detail, hint: "ask for a role that allows it" }
     }
 
@@ -392,7 +396,7 @@ impl Rules {
         if self.trail.has_started() {
             return Ok(());
         }
-        self.trail.started(core, self.backend_pid)?;
+        self.trail.started(core, self.unix_us, self.backend_pid)?;
         core.counters.of(self.trail.served).sessions_total.fetch_add(1, Relaxed);
         Ok(())
     }

@@ -185,7 +185,9 @@ impl<P: Protocol> Session<Secured<P>> {
         let mut last_words = Vec::new();
         let refusal = Refusal { kind, message, detail: "", hint };
         P::refuse(&mut self.state.opening, &refusal, &mut last_words);
+        let afterword = P::afterword(&refusal, self.limits());
         let mut ended = self.closed(End::Refused);
+        ended.afterword = afterword;
         ended.last_words = last_words;
         ended
     }

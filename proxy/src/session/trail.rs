@@ -111,9 +111,9 @@ impl Trail {
         Ok(position)
     }
 
-    /// Records that the session began.
-    pub fn started(&mut self, core: &Core, backend_pid: u32) -> Result<Position, Refused> {
-        let position = self.start_event(core, "", "", backend_pid)?;
+    /// Records that the session began, by the clock that its first records go by.
+    pub fn started(&mut self, core: &Core, time_us: u64, backend_pid: u32) -> Result<Position, Refused> {
+        let position = self.start_event(core, time_us, "", "", backend_pid)?;
         self.started = true;
         Ok(position)
     }
@@ -121,15 +121,22 @@ impl Trail {
     /// Records that the session was refused: `error` for the audit, `message` as the client was told.
     pub fn refused(&mut self, core: &Core, error: &str, message: &str) {
         // A refusal lets no byte through; a sink that cannot take it has said so to the operator already.
-        let _ = self.start_event(core, error, message, 0);
+        let _ = self.start_event(core, unix_us(), error, message, 0);
     }
 
-    fn start_event(&mut self, core: &Core, error: &str, message: &str, backend_pid: u32) -> Result<Position, Refused> {
+    fn start_event(
+        &mut self,
+        core: &Core,
+        time_us: u64,
+        error: &str,
+        message: &str,
+        backend_pid: u32,
+    ) -> Result<Position, Refused> {
         let user_agent = std::mem::take(&mut self.facts.user_agent);
         let parameters = std::mem::take(&mut self.facts.parameters);
         let pairs: Vec<(&str, &str)> = parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let event = Event::SessionStart { error, message, user_agent: &user_agent, backend_pid, parameters: &pairs };
-        let position = self.record(core, &event);
+        let position = self.record_at(core, time_us, &event);
         (self.facts.user_agent, self.facts.parameters) = (user_agent, parameters);
         position
     }

@@ -20,6 +20,10 @@ on_both_drivers!(
     values_are_recorded_only_when_asked_for,
     keys_that_are_no_text_are_recorded_as_they_are,
     search_and_tail_show_commands,
+    a_session_begins_before_its_first_command,
+    the_number_of_a_selected_database_is_recorded,
+    commands_that_nobody_knows_are_recorded_without_values,
+    a_command_is_answered_when_its_record_is_on_disk,
 );
 
 fn answered(gateway: &Gateway, name: &str, at_least: usize) -> Vec<Command> {
@@ -157,4 +161,57 @@ fn search_and_tail_show_commands(driver: Driver) {
     let tail = gateway.cli(&["audit", "tail", "--no-follow", "--lines", "10"]).ok();
     assert!(tail.contains("\"LPUSH\""), "{tail}");
     gateway.finish();
+}
+
+fn a_session_begins_before_its_first_command(driver: Driver) {
+    let (_server, gateway, db) = super::cached(driver);
+    for _ in 0..20 {
+        Session::login(&db).say("PING");
+    }
+    let pings = answered(&gateway, "PING", 20);
+    let records = gateway.audit();
+    for ping in pings {
+        let mut own = records.iter().filter(|r| r.text("sid") == ping.sid).map(|r| (r.text("code"), r.text("time")));
+        let first = own.next().expect("a record");
+        assert_eq!(first.0, "TDB00I");
+        assert!(own.all(|(_, time)| time >= first.1), "{records:?}");
+    }
+    gateway.finish();
+}
+
+fn the_number_of_a_selected_database_is_recorded(driver: Driver) {
+    let (_server, gateway, db) = super::cached(driver);
+    assert_eq!(Session::login(&db).say("SELECT 7"), Value::ok());
+    let select = gateway.record("TDB02I", |r| r.text("db_query") == "SELECT");
+    assert_eq!(select["db_query_parameters"], serde_json::json!(["7"]), "{}", select.0);
+    gateway.finish();
+}
+
+fn commands_that_nobody_knows_are_recorded_without_values(driver: Driver) {
+    let (_server, gateway, db) = super::cached_with(driver, |s| s.config("AUDIT__REDIS_ARGUMENTS", "full"));
+    gateway.permit("    db_commands: ['*']\n", "");
+    super::in_force(&db, "NOBODY.KNOWS it", |answer| answer.is_error("ERR unknown command"));
+    Session::login(&db).say("NOBODY.KNOWS hidden-in-it");
+    let record = gateway.record("TDB02I", |r| r["argument_bytes"] == 12 && r.text("db_query") == "NOBODY.KNOWS");
+    assert_eq!(record["arguments"], 1, "{}", record.0);
+    assert!(
+        gateway
+            .audit()
+            .iter()
+            .filter(|r| r.text("code") != "TDB10I")
+            .all(|r| !r.0.to_string().contains("hidden-in-it"))
+    );
+    gateway.finish();
+}
+
+fn a_command_is_answered_when_its_record_is_on_disk(driver: Driver) {
+    let (_server, mut gateway, db) = super::cached_with(driver, |s| s.config("AUDIT__MODE", "durable"));
+    let mut session = Session::login(&db);
+    let answers = session.pipeline(&["SET k 1", "INCR k", "MULTI", "GET k", "EXEC", "NOSUCH", "SELECT 1", "GET k"]);
+    assert_eq!(answers[1], Value::Integer(2), "{answers:?}");
+    assert_eq!(answers[7], Value::Null, "{answers:?}");
+    gateway.kill_9();
+    // Nothing was drained since: what was answered is in the files.
+    let commands = audit_log::commands(&gateway.audit());
+    assert!(["SET", "INCR", "EXEC", "SELECT"].iter().all(|name| commands.iter().any(|c| c.name == *name)));
 }

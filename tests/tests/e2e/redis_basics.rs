@@ -9,7 +9,7 @@ use ringgate_tests::{
     postgres::{Options as PostgresOptions, Postgres},
     process,
     redis::{Options, Redis, SERVICE},
-    resp::Session,
+    resp::{Session, Value},
     wait,
 };
 use serde_json::Value as Json;
@@ -25,6 +25,9 @@ on_both_drivers!(
     a_refused_connection_is_visible_in_redis_cli,
     a_refused_user_is_told_so_by_the_command_line,
     a_plain_client_is_refused,
+    a_refused_connection_is_told_so_at_each_command,
+    teleports_words_are_said_where_they_are_asked_for,
+    a_reload_keeps_redis_sessions,
 );
 
 fn redis_cli_works_through_the_gateway(driver: Driver) {
@@ -162,5 +165,50 @@ fn a_plain_client_is_refused(driver: Driver) {
     let answer = String::from_utf8_lossy(&plain.read_to_close()).into_owned();
     assert!(!answer.contains("+OK"), "{answer}");
     assert_eq!(server.say("EXISTS leaked").text(), "0");
+    gateway.finish();
+}
+
+fn a_refused_connection_is_told_so_at_each_command(driver: Driver) {
+    let (server, gateway, db) = super::cached(driver);
+    gateway.deny("    db_users: [default]\n");
+    super::in_force(&db, "PING", |answer| answer.is_error("NOPERM"));
+    let mut session = Session::login(&db);
+    assert!(matches!(session.say("HELLO 3"), Value::Map(_)));
+    for line in ["CLIENT SETINFO LIB-NAME x", "CLIENT SETINFO LIB-VER 1", "GET k"] {
+        assert!(session.say(line).is_error("NOPERM"), "{line}");
+    }
+    assert!(session.read_to_close().is_empty(), "it ends by itself");
+    let mut session = Session::login(&db);
+    let said = session.pipeline(&["GET k"; 16]);
+    assert!(said.iter().all(|answer| answer.is_error("NOPERM")), "{said:?}");
+    assert!(session.read_to_close().is_empty());
+    let mut session = Session::login(&db);
+    assert!(session.say("DEL 1 2 3 4 5 6 7 8 9 10").is_error("ERR Protocol error: unauthenticated multibulk length"));
+    assert_eq!(server.clients(), 0);
+    gateway.finish();
+}
+
+fn teleports_words_are_said_where_they_are_asked_for(driver: Driver) {
+    let (_server, gateway, db) = super::cached_with(driver, |setup| {
+        setup.config("LISTENERS__REDIS__ADDR", "127.0.0.1:0").config("LISTENERS__REDIS__COMPAT", "teleport")
+    });
+    gateway.permit("    db_commands: ['*', '@replication']\n", "");
+    super::in_force(&db, "SYNC", |answer| answer.is_error("ERR Teleport: not supported by Teleport"));
+    let mut session = Session::login(&db);
+    assert!(session.say("HELLO 3").is_error("ERR unknown command 'HELLO'"));
+    assert!(!session.say("HELLO 2").is_error(""));
+    assert_eq!(db.redis_py(&["basics", "2"]).split(' ').next(), Some("value"));
+    gateway.finish();
+}
+
+fn a_reload_keeps_redis_sessions(driver: Driver) {
+    let (_server, gateway, db) = super::cached(driver);
+    let mut session = Session::login(&db);
+    assert_eq!(session.say("SET k v"), Value::ok());
+    process::run(Command::new("kill").args(["-HUP", &gateway.pid().to_string()])).ok();
+    gateway.record("TSV00I", |_| true);
+    assert_eq!(session.say("GET k"), "v".into());
+    assert_eq!(db.redis(&["GET", "k"]).ok(), "v");
+    assert_eq!(gateway.redis_login(SERVICE, "").redis(&["GET", "k"]).ok(), "v");
     gateway.finish();
 }

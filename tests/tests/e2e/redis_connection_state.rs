@@ -233,6 +233,8 @@ fn an_idle_session_is_ended_and_a_blocking_one_is_not(driver: Driver) {
     super::in_force(&db, "FLUSHALL", |answer| answer.is_error("NOPERM"));
     let begin = Instant::now();
     let (mut idle, mut blocked) = (Session::login(&db), Session::login(&db));
+    let mut subscribed = Session::login(&db);
+    assert_eq!(subscribed.say("SUBSCRIBE news").items()[2], Value::Integer(1));
     assert_eq!(idle.say("ECHO once"), "once".into());
     blocked.send(&resp::words("BLPOP queue 0")).expect("send");
     let farewell = String::from_utf8_lossy(&idle.read_to_close()).into_owned();
@@ -240,6 +242,8 @@ fn an_idle_session_is_ended_and_a_blocking_one_is_not(driver: Driver) {
     assert!(farewell.is_empty() || farewell.starts_with("-ERR ringgate"), "{farewell}");
     gateway.record("T3006I", |r| r.text("reason").contains("idle"));
     wait::until_true("three times the limit", wait::SOON, || begin.elapsed() > Duration::from_secs(6));
+    server.say("PUBLISH news late");
+    assert_eq!(subscribed.read().items()[2], "late".into(), "a subscriber is not idle");
     server.say("RPUSH queue job");
     assert_eq!(blocked.read().items()[1], "job".into(), "a session that waits for the server is not idle");
     gateway.finish();

@@ -30,7 +30,8 @@ recordings!(
     "simple",
 );
 
-const SMALL: Limits = Limits { frame_bytes_max: 1 << 20, text_bytes_max: 256, inline_commands: true };
+const SMALL: Limits =
+    Limits { frame_bytes_max: 1 << 20, text_bytes_max: 256, inline_commands: true, teleport_compat: false };
 
 /// Reads the StartupMessage with the opening and AuthenticationOk with the login, and gives the machine.
 pub(super) fn machine_after(script: &[(Side, Vec<u8>)], limits: Limits) -> super::PostgresMachine {

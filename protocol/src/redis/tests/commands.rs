@@ -94,6 +94,11 @@ fn secrets_are_masked() {
         ("CONFIG SET MasterAuth pw", "SET MasterAuth ***"),
         ("MIGRATE h 1 k 0 10 AUTH pw", "h 1 k 0 10 AUTH ***"),
         ("MIGRATE h 1 k 0 10 AUTH2 u pw", "h 1 k 0 10 AUTH2 *** ***"),
+        ("SENTINEL SET m auth-pass pw quorum 2", "SET m auth-pass *** quorum 2"),
+        ("SENTINEL SET m AUTH-USER u", "SET m AUTH-USER ***"),
+        ("SENTINEL CONFIG SET sentinel-pass pw", "CONFIG SET sentinel-pass ***"),
+        ("MODULE LOADEX /m.so CONFIG m.secret pw", "LOADEX /m.so *** *** ***"),
+        ("NOBODY KNOWS this", "*** ***"),
         ("SET k v", "k v"),
     ] {
         assert_eq!(asked(command).3.join(" "), values, "{command}");
