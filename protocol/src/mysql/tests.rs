@@ -29,7 +29,8 @@ const MARIADB: Flags = (OK & !capability::LONG_PASSWORD)
     | capability::EXTENDED_METADATA
     | capability::CACHE_METADATA;
 
-const SMALL: Limits = Limits { frame_bytes_max: 1 << 20, text_bytes_max: 256, inline_commands: false };
+const SMALL: Limits =
+    Limits { frame_bytes_max: 1 << 20, text_bytes_max: 256, inline_commands: false, teleport_compat: false };
 const KEY: SessionKey = SessionKey { pid: 7, secret: [0; 32] };
 
 /// A packet.

@@ -157,7 +157,8 @@ fn machine(mode: u8) -> MysqlMachine {
     for bytes in [greeting(flags), OK_PACKET.to_vec()] {
         assert!(login.handle(&bytes, &mut Vec::new()).is_ok(), "the database above is well-behaved");
     }
-    let limits = Limits { frame_bytes_max: 1 << 20, text_bytes_max: 64, inline_commands: false };
+    let limits =
+        Limits { frame_bytes_max: 1 << 20, text_bytes_max: 64, inline_commands: false, teleport_compat: false };
     Mysql::machine(opening, login, SessionKey { pid: 4711, secret: [0xab; 32] }, limits)
 }
 

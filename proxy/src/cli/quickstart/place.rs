@@ -76,6 +76,7 @@ fn config_text(dir: &Path, socket: &Path, asked: &BTreeMap<String, SocketAddr>) 
          \x20 data_dir: .                   # the folder of this file\n\
          \x20 cluster_name: {cluster}\n\
          runtime: {{ max_connections: 8192 }}  # two descriptors each, more than many machines allow by default\n\
+         limits: {{ login_rate: {{ per_ip: 1000/s, burst: 2000 }} }}  # for clients of this machine; lower it on a network\n\
          listeners:\n\
          \x20 postgres: {{ addr: \"{postgres}\", cleartext_cancel: true }}\n\
          \x20 redis:    {{ addr: \"{redis}\" }}\n\
