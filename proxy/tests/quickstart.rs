@@ -95,7 +95,7 @@ fn a_gateway_is_made_served_stopped_and_taken_up_again() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("gw");
     let gateway = Gateway::start(&dir, &["--db", URI]);
-    assert_eq!(gateway.ready, "ready    3 listeners\n");
+    assert_eq!(gateway.ready, "ready    4 listeners\n");
     let shown = json(&gateway.ok(&["db", "ls", "--format", "json"]));
     assert_eq!(shown[0]["name"], "orders");
     let pin = json(&gateway.ok(&["status", "--format", "json"]))["server"]["ca_pin"].clone();
