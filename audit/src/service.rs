@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
 use crate::checkpoint::SigningKey;
 use crate::facts::{self, FactsFile};
@@ -17,6 +18,9 @@ use crate::writer::{self, Old, Ring, Writer};
 
 /// Worker number of the control plane's ring.
 pub(crate) const NO_WORKER: u32 = u32::MAX;
+
+/// How long a directory that is in use may take to become free.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
 
 /// Upper bounds of the sync-time histogram, microseconds; the last bucket has none.
 pub const SYNC_BUCKETS_US: [u64; 8] = [100, 500, 1_000, 5_000, 20_000, 100_000, 500_000, 2_000_000];
@@ -267,10 +271,15 @@ fn lock(dir: &Path) -> Result<File, StartError> {
         .mode(0o600)
         .open(&path)
         .map_err(StartError::io("open", &path))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::Locked(dir.to_path_buf())),
-        Err(e) => Err(StartError::io("lock", &path)(e.into())),
+    let began = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            // A holder that has just ended may still have a child between fork and exec, which shares the lock.
+            Err(rustix::io::Errno::WOULDBLOCK) if began.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_WAIT / 50),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(StartError::Locked(dir.to_path_buf())),
+            Err(e) => return Err(StartError::io("lock", &path)(e.into())),
+        }
     }
 }
 
