@@ -181,3 +181,19 @@ fn a_directory_in_use_is_refused() {
     handle.shutdown();
     assert!(start(options(dir.path(), Mode::Strict), 1, Vec::new()).is_ok());
 }
+
+#[test]
+fn a_log_whose_holder_is_just_ending_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_producers, _control, handle) = start(options(dir.path(), Mode::Strict), 1, Vec::new()).unwrap();
+    let next = std::thread::spawn({
+        let dir = dir.path().to_owned();
+        move || start(options(&dir, Mode::Strict), 1, Vec::new()).map(|(_, _, handle)| handle.shutdown())
+    });
+    // Long enough for the thread to have met the lock; the wait itself is ten times that.
+    assert!(!next.is_finished());
+    std::thread::park_timeout(Duration::from_millis(50));
+    assert!(!next.is_finished(), "it neither got the log nor gave up");
+    handle.shutdown();
+    next.join().unwrap().unwrap();
+}
